@@ -3,13 +3,26 @@
 //! Nothing here knows an actor, a client, a runtime, a clock or a source of randomness: what a decision needs is
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
+mod diff;
 mod key;
+mod merge;
 mod names;
+mod object;
+mod ports;
+mod services;
+mod slot;
+pub mod stateful_set;
+pub mod status;
 mod validated;
 
+pub use diff::diff;
 pub use key::ServerKey;
+pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
+pub use object::{Decision, controller_uid, decide, is_being_deleted, meta, owned_by};
+pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
+pub use slot::Slot;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
+    Admin, AdapterState, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
     OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
