@@ -24,4 +24,6 @@ pub mod build;
 pub mod cluster;
 pub mod crd;
 pub mod dittofs;
+#[cfg(test)]
+mod fixtures;
 pub mod reconcile;

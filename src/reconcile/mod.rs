@@ -4,6 +4,7 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod diff;
+mod hash;
 mod key;
 mod merge;
 mod names;
@@ -16,6 +17,7 @@ pub mod status;
 mod validated;
 
 pub use diff::diff;
+pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
