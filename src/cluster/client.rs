@@ -139,3 +139,118 @@ fn client_from(config: Config, options: &ConnectOptions) -> Result<Client, Conne
         ClientBuilder::try_from(config).map_err(|source| ConnectError::Client { source: Box::new(source) })?;
     Ok(builder.with_layer(&options.deadlines()).build())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::http::StatusCode;
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::super::{Cluster, Kind};
+    use super::*;
+
+    fn options() -> ConnectOptions {
+        ConnectOptions { request_timeout: Duration::from_millis(500), ..ConnectOptions::default() }
+    }
+
+    /// A server on a real socket, and a client for it made the way `connect` makes one.
+    async fn serve(router: Router) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let mut config = Config::new(url.parse().expect("a url"));
+        adjust(&mut config, &options(), |_| None).expect("a usable configuration");
+        client_from(config, &options()).expect("a client")
+    }
+
+    #[tokio::test]
+    async fn one_post_answered_503_is_sent_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        let client = serve(Router::new().fallback(move || async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            (StatusCode::SERVICE_UNAVAILABLE, "busy")
+        }))
+        .await;
+        let object = json!({"metadata": {"name": "a"}});
+        let answer = Cluster::new(client).create(Kind::Service, "ns", &object).await;
+        assert_eq!(answer.expect_err("busy").code(), Some(503));
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_accepts_and_never_answers_is_given_up() {
+        let client = serve(Router::new().fallback(|| async { std::future::pending::<()>().await })).await;
+        let answer = Cluster::new(client).get(Kind::Service, "ns", "a").await;
+        assert!(answer.expect_err("no answer").is_timeout());
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_a_refused_connection() {
+        let port = TcpListener::bind("127.0.0.1:0").await.and_then(|l| l.local_addr()).expect("a port").port();
+        let mut config = Config::new(format!("http://127.0.0.1:{port}").parse().expect("a url"));
+        adjust(&mut config, &options(), |_| None).expect("a usable configuration");
+        let client = client_from(config, &options()).expect("a client");
+        let request = Request::get("/").body(Body::empty()).expect("a request");
+        let error = client.send(request).await.err().expect("nobody listens");
+        assert!(super::super::driver::is_refused_connection(&error), "{error:?}");
+    }
+
+    #[test]
+    fn an_ambient_proxy_is_not_for_the_kubernetes_api() {
+        let mut config = Config::new("https://10.0.0.1".parse().expect("a url"));
+        config.proxy_url = Some("http://proxy:3128".parse().expect("a url"));
+        let env = |name: &str| (name == "https_proxy").then(|| "http://proxy:3128".to_owned());
+        adjust(&mut config, &ConnectOptions::default(), env).expect("ambient");
+        assert_eq!(config.proxy_url, None);
+        assert!(!config.default_retry);
+        assert_eq!(config.connect_timeout, Some(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn a_proxy_that_the_kubeconfig_names_is_an_error_that_says_what_to_do() {
+        let mut config = Config::new("https://10.0.0.1".parse().expect("a url"));
+        config.proxy_url = Some("socks5://proxy:1080".parse().expect("a url"));
+        let error = adjust(&mut config, &ConnectOptions::default(), |_| None).expect_err("unsupported");
+        assert!(error.to_string().contains("remove it"), "{error}");
+        assert_eq!(error.category(), "proxy-url");
+    }
+
+    #[tokio::test]
+    #[ignore = "waits 51 s of real time: kube reads its clock from the system"]
+    async fn a_token_file_that_changes_is_read_again() {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        let router = Router::new().fallback(move |headers: axum::http::HeaderMap| async move {
+            let token = headers.get("authorization").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+            log.lock().expect("test").push(token);
+            (StatusCode::NOT_FOUND, "none")
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let file = std::env::temp_dir().join(format!("dittofs-token-{}", std::process::id()));
+        std::fs::write(&file, "one").expect("a file");
+        let kubeconfig: kube::config::Kubeconfig = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {"tokenFile": file}}],
+        }))
+        .expect("a kubeconfig");
+        let mut config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("usable");
+        adjust(&mut config, &options(), |_| None).expect("usable");
+        let cluster = Cluster::new(client_from(config, &options()).expect("a client"));
+        assert_eq!(cluster.get(Kind::Service, "ns", "a").await.expect("an answer"), None);
+        std::fs::write(&file, "two").expect("a file");
+        tokio::time::sleep(Duration::from_secs(51)).await;
+        assert_eq!(cluster.get(Kind::Service, "ns", "a").await.expect("an answer"), None);
+        let _ = std::fs::remove_file(&file);
+        assert_eq!(*seen.lock().expect("test"), ["Bearer one", "Bearer two"]);
+    }
+}

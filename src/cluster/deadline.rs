@@ -129,3 +129,46 @@ where
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::json;
+
+    use super::super::error::find_in_chain;
+    use super::super::scripted::{Reply, Server};
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    async fn read(server: &Server, uri: &str) -> (Duration, usize, Option<Duration>) {
+        let start = Instant::now();
+        let request = Request::get(uri).body(KubeBody::empty()).expect("a request");
+        let mut body = server.client().send(request).await.expect("a head").into_body();
+        let mut pieces = 0;
+        loop {
+            match body.frame().await {
+                Some(Ok(_)) => pieces += 1,
+                Some(Err(error)) => {
+                    return (start.elapsed(), pieces, find_in_chain::<DeadlineExceeded>(&error).map(|d| d.0));
+                }
+                None => return (start.elapsed(), pieces, None),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_may_last_but_not_be_silent() {
+        let ticks = || vec![(60 * S, json!(1)), (69 * S, json!(2))];
+        let server = Server::new(move |_, _| Reply::EventsThenSilence(ticks()));
+        assert_eq!(read(&server, "/x?a=b&watch=true").await, (199 * S, 2, Some(70 * S)));
+        let server = Server::new(move |_, _| Reply::Events(ticks()));
+        assert_eq!(read(&server, "/x?watch=1").await, (129 * S, 2, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ordinary_answer_that_trickles_ends_at_the_deadline() {
+        let server = Server::new(|_, _| Reply::Events((0..100).map(|i| (3 * S, json!(i))).collect()));
+        assert_eq!(read(&server, "/x?watch=false").await, (10 * S, 3, Some(10 * S)));
+    }
+}

@@ -216,8 +216,9 @@ impl Driver {
                 ("watch", describe(source))
             }
             watcher::Error::WatchFailed(source) => {
-                if matches!(source, kube::Error::SerdeError(_)) {
-                    // An event has come and nobody knows which.
+                if matches!(source, kube::Error::SerdeError(_) | kube::Error::Api(_)) {
+                    // A line has come and nobody knows what it said. (kube takes any JSON object that is no event for
+                    // a `Status`, one of code 0 mostly.)
                     self.inner = None;
                 }
                 ("watch", describe(source))
@@ -383,11 +384,14 @@ fn describe(error: &kube::Error) -> (String, &'static str) {
 }
 
 fn describe_status(status: &Status) -> (String, &'static str) {
+    if status.code == 0 {
+        return ("unreadable answer".to_owned(), "malformed");
+    }
     (format!("{} {}: {}", status.code, status.reason, status.message), category_of_status(status.code))
 }
 
 /// Nobody listens there: the API server restarts.
-fn is_refused_connection(error: &kube::Error) -> bool {
+pub(super) fn is_refused_connection(error: &kube::Error) -> bool {
     let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
     chain(error).any(|e| e.downcast_ref::<io::Error>().is_some_and(refused))
 }

@@ -107,3 +107,73 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Reply, Server};
+    use super::*;
+    use http::Method;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    fn about() -> CrRef {
+        CrRef { key: ServerKey::new("ns", "files"), uid: "uid-1".into() }
+    }
+
+    fn notice(note: &str, related: Option<&str>) -> Notice {
+        Notice {
+            kind: NoticeKind::Warning,
+            reason: "AdapterServiceFailed",
+            action: "CreateService",
+            note: note.to_owned(),
+            related: related.map(|name| (Kind::Service, name.to_owned())),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn repeats_are_counted_on_one_event_and_another_object_gets_its_own() {
+        let server = Server::new(|_, _| {
+            Reply::Json(201, json!({"metadata": {"name": "e", "namespace": "ns"}, "eventTime": null}))
+        });
+        let events = Events::new(server.client(), "pod-1".into());
+        events.publish(&about(), notice("first", Some("files-adapter-nfs"))).await;
+        events.publish(&about(), notice("again", Some("files-adapter-nfs"))).await;
+        events.publish(&about(), notice("first", Some("files-adapter-smb"))).await;
+        let asked = server.asked();
+        let methods: Vec<_> = asked.iter().map(|a| a.method.clone()).collect();
+        assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST]);
+        assert!(asked.iter().all(|a| a.path.starts_with("/apis/events.k8s.io/v1/namespaces/ns/events")));
+        let first = &asked[0].body;
+        assert_eq!(first["regarding"]["uid"], "uid-1");
+        assert_eq!(first["regarding"]["apiVersion"], "dittofs.dittofs.com/v1alpha1");
+        assert_eq!(first["related"]["name"], "files-adapter-nfs");
+        assert_eq!((&first["type"], &first["reason"]), (&json!("Warning"), &json!("AdapterServiceFailed")));
+        assert_eq!(
+            (&first["reportingController"], &first["reportingInstance"]),
+            (&json!("dittofs-operator"), &json!("pod-1"))
+        );
+        assert_eq!(asked[1].body["series"]["count"], 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_note_is_cut_to_what_the_api_takes() {
+        let server = Server::new(|_, _| Reply::Json(201, json!({"metadata": {"name": "e"}})));
+        let events = Events::new(server.client(), "pod-1".into());
+        events.publish(&about(), notice(&"ß".repeat(2000), None)).await;
+        let note = server.asked()[0].body["note"].as_str().expect("a note").to_owned();
+        assert!((1000..=1024).contains(&note.len()), "{}", note.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_cannot_be_written_holds_nobody_up() {
+        let server = Server::new(|_, _| Reply::Hang);
+        let events = Events::new(server.client(), "pod-1".into());
+        let start = Instant::now();
+        events.publish(&about(), notice("x", None)).await;
+        assert_eq!(start.elapsed(), PATIENCE);
+        let server = Server::new(|_, _| Reply::status(403, "Forbidden"));
+        let start = Instant::now();
+        Events::new(server.client(), "pod-1".into()).publish(&about(), notice("x", None)).await;
+        assert_eq!((start.elapsed(), server.asked().len()), (Duration::ZERO, 1));
+    }
+}

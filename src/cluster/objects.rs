@@ -191,3 +191,170 @@ impl<'a> Verb<'a> {
             .map_err(|source| KubeError::Malformed { call: Box::new(self.call()), source })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::scripted::{Asked, Reply, Server};
+    use super::*;
+    use tokio::time::Instant;
+
+    fn stored(version: &str) -> Value {
+        json!({"metadata": {"namespace": "ns", "name": "files", "resourceVersion": version}})
+    }
+
+    fn key() -> ServerKey {
+        ServerKey::new("ns", "files")
+    }
+
+    /// A cluster that answers everything alike.
+    fn answering(reply: impl Fn() -> Reply + Send + 'static) -> (Cluster, Server) {
+        let server = Server::new(move |_, _| reply());
+        (Cluster::new(server.client()), server)
+    }
+
+    fn only(server: &Server) -> Asked {
+        let asked = server.asked();
+        assert_eq!(asked.len(), 1, "and nothing else was sent: {asked:?}");
+        asked[0].clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn get_returns_the_object_or_none() {
+        let (cluster, server) = answering(|| Reply::Json(200, stored("5")));
+        assert_eq!(cluster.get(Kind::StatefulSet, "ns", "files").await.expect("found"), Some(stored("5")));
+        let asked = only(&server);
+        assert_eq!(
+            (asked.method, asked.path.as_str()),
+            (Method::GET, "/apis/apps/v1/namespaces/ns/statefulsets/files")
+        );
+        let (cluster, _server) = answering(|| Reply::status(404, "NotFound"));
+        assert_eq!(cluster.get(Kind::Secret, "ns", "files").await.expect("no error"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn create_and_replace_send_the_object_as_it_is_under_our_field_manager() {
+        let mut object = stored("5");
+        object["spec"] = json!({"newer": "than our types"});
+        let (cluster, server) = answering(|| Reply::Json(201, stored("6")));
+        assert_eq!(cluster.create(Kind::Service, "ns", &object).await.expect("created"), stored("6"));
+        let asked = only(&server);
+        assert_eq!((asked.method, asked.path.as_str()), (Method::POST, "/api/v1/namespaces/ns/services"));
+        assert_eq!((asked.query.as_str(), asked.body), ("fieldManager=dittofs-operator", object.clone()));
+        assert_eq!(asked.content_type, "application/json");
+
+        let (cluster, server) = answering(|| Reply::Json(200, stored("7")));
+        assert_eq!(cluster.replace(Kind::Service, "ns", "files", &object).await.expect("replaced"), stored("7"));
+        let asked = only(&server);
+        assert_eq!((asked.method, asked.path.as_str()), (Method::PUT, "/api/v1/namespaces/ns/services/files"));
+        assert_eq!((asked.query.as_str(), asked.body), ("fieldManager=dittofs-operator", object));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replace_of_an_old_version_is_a_conflict() {
+        let (cluster, server) = answering(|| Reply::status(409, "Conflict"));
+        let error = cluster.replace(Kind::StatefulSet, "ns", "files", &stored("5")).await.expect_err("stale");
+        assert!(error.is_conflict());
+        only(&server);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delete_carries_the_uid() {
+        for (code, reason, outcome) in [
+            (200, "", Deletion::Done),
+            (202, "", Deletion::Done),
+            (404, "NotFound", Deletion::AlreadyGone),
+            (409, "Conflict", Deletion::OtherObject),
+        ] {
+            let (cluster, server) = answering(move || Reply::status(code, reason));
+            assert_eq!(cluster.delete(Kind::Service, "ns", "files", "uid-1").await.expect("an outcome"), outcome);
+            let asked = only(&server);
+            assert_eq!((asked.method, asked.path.as_str()), (Method::DELETE, "/api/v1/namespaces/ns/services/files"));
+            assert_eq!(asked.body["preconditions"], json!({"uid": "uid-1"}));
+            assert_eq!(asked.body["propagationPolicy"], "Background");
+        }
+        let (cluster, _server) = answering(|| Reply::status(403, "Forbidden"));
+        assert!(cluster.delete(Kind::Service, "ns", "files", "uid-1").await.expect_err("refused").is_forbidden());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_patch_carries_the_uid() {
+        let (cluster, server) = answering(|| Reply::Json(200, stored("6")));
+        cluster.patch_status(&key(), "uid-1", &json!({"phase": "Running"})).await.expect("patched");
+        let asked = only(&server);
+        assert_eq!(asked.method, Method::PATCH);
+        assert_eq!(asked.path, "/apis/dittofs.dittofs.com/v1alpha1/namespaces/ns/dittoservers/files/status");
+        assert_eq!(asked.query, "fieldManager=dittofs-operator");
+        assert_eq!(asked.content_type, "application/merge-patch+json");
+        assert_eq!(asked.body, json!({"metadata": {"uid": "uid-1"}, "status": {"phase": "Running"}}));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_finalizer_is_removed_only_where_and_from_whom_it_was_seen() {
+        let current = ["a/b".to_owned(), "c/d".to_owned()];
+        let (cluster, server) = answering(|| Reply::Json(200, stored("6")));
+        cluster.remove_finalizer(&key(), "uid-1", "c/d", &current).await.expect("removed");
+        cluster.remove_finalizer(&key(), "uid-1", "x/y", &current).await.expect("nothing to do");
+        let asked = only(&server);
+        assert_eq!(asked.path, "/apis/dittofs.dittofs.com/v1alpha1/namespaces/ns/dittoservers/files");
+        assert_eq!(asked.content_type, "application/json-patch+json");
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": "uid-1"},
+            {"op": "test", "path": "/metadata/finalizers/1", "value": "c/d"},
+            {"op": "remove", "path": "/metadata/finalizers/1"},
+        ]);
+        assert_eq!(asked.body, patch);
+
+        let (cluster, _server) = answering(|| Reply::status(422, "Invalid"));
+        assert!(cluster.remove_finalizer(&key(), "uid-1", "c/d", &current).await.expect_err("moved").is_conflict());
+        let (cluster, _server) = answering(|| Reply::status(404, "NotFound"));
+        cluster.remove_finalizer(&key(), "uid-1", "c/d", &current).await.expect("gone is as good");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_answered_ends_after_its_deadline() {
+        for reply in [|| Reply::Hang, || Reply::HalfThenHang("{\"metadata\": {")] {
+            let (cluster, server) = answering(reply);
+            let start = Instant::now();
+            let error = cluster.create(Kind::Secret, "ns", &stored("5")).await.expect_err("no answer");
+            assert_eq!(start.elapsed(), Duration::from_secs(10));
+            assert!(error.is_timeout() && error.is_transient());
+            assert_eq!(error.to_string(), "cannot create Secret ns/files: no complete answer within 10s");
+            only(&server);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_fails_is_named_by_its_cause() {
+        let (cluster, server) = answering(|| Reply::Refused);
+        let error = cluster.get(Kind::Pod, "ns", "files-0").await.expect_err("refused");
+        assert_eq!((error.category(), error.is_transient()), ("unreachable", true));
+        assert_eq!(error.to_string(), "cannot get Pod ns/files-0: connection refused");
+        only(&server);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unreadable_answer_is_an_error_that_quotes_nothing_of_it() {
+        for body in ["\"canary-4711\"", "[\"canary-4711\"]", "{\"data\": \"canary-4711", "canary-4711", ""] {
+            let (cluster, _server) = answering(move || Reply::Text(200, body.into()));
+            let error = cluster.get(Kind::Secret, "ns", "files").await.expect_err("unreadable");
+            assert_eq!(error.category(), "malformed");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_no_object_can_have_is_never_sent() {
+        let server = Server::new(|_, _| Reply::Unexpected);
+        let cluster = Cluster::new(server.client());
+        for name in ["", "../../other/secrets/x", "a/b", "a?x"] {
+            let error = cluster.get(Kind::Secret, "ns", name).await.expect_err("no name");
+            assert!(!error.is_transient() && !error.is_not_found());
+            assert_eq!(error.category(), "invalid");
+        }
+        let error = cluster.create(Kind::Secret, "ns", &json!({"data": {}})).await.expect_err("no name");
+        assert!(matches!(error, KubeError::InvalidName { .. }));
+        assert_eq!(server.asked().len(), 0);
+    }
+}
