@@ -20,6 +20,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod actors;
+pub mod backoff;
 pub mod build;
 pub mod cluster;
 pub mod crd;
