@@ -98,6 +98,18 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// The request that failed.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Unreachable { operation, .. }
+            | Self::Timeout { operation }
+            | Self::Broken { operation, .. }
+            | Self::TooLarge { operation, .. }
+            | Self::Status { operation, .. }
+            | Self::Shape { operation, .. } => *operation,
+        }
+    }
+
     /// The status that the server answered, when that is what went wrong.
     pub fn status(&self) -> Option<u16> {
         match self {

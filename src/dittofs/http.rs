@@ -103,18 +103,11 @@ impl HttpClient {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(HttpClientError::NoTlsProvider);
         }
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("dittofs-operator/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            // One idle connection a server, and those of a deleted server go within two minutes.
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_secs(90));
-        if !settings.proxy_from_env {
-            builder = builder.no_proxy();
-        }
-        match builder.build() {
+        let built = builder(settings).build().or_else(|error| {
+            // An image without CA certificates: plain http, the usual case, needs none, and https will say so.
+            builder(settings).tls_certs_only([]).build().map_err(|_| error)
+        });
+        match built {
             Ok(client) => Ok(Self { client, settings }),
             Err(source) => Err(HttpClientError::Build { cause: root_cause(&source), source }),
         }
@@ -159,6 +152,18 @@ impl HttpClient {
     }
 }
 
+fn builder(settings: HttpSettings) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("dittofs-operator/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        // One idle connection a server, and those of a deleted server go within two minutes.
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(Duration::from_secs(90));
+    if settings.proxy_from_env { builder } else { builder.no_proxy() }
+}
+
 /// `error` sorted by whether the server could be reached at all.
 fn failed(operation: Operation, error: reqwest::Error, answer_began: bool) -> ApiError {
     let error = error.without_url();
@@ -191,3 +196,7 @@ fn problem_detail(body: &[u8], secrets: &[&str]) -> Option<String> {
     let document: Document = serde_json::from_slice(body).ok()?;
     Some(excerpt(&document.detail, secrets)).filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

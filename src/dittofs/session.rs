@@ -21,6 +21,11 @@ use crate::reconcile::ReportedAdapter;
 /// The operator's own account at every server.
 pub const ACCOUNT_NAME: &str = "k8s-operator";
 
+/// A poll makes at most this many requests: a list, a refresh and a login that are refused; the administrator's
+/// login, an account that exists, a password that cannot be hashed, twice; a login, a list.
+#[cfg(test)]
+const REQUESTS_MAX: usize = 9;
+
 /// Lengths in bytes of the passwords that the server can hash (bcrypt's end is at 72).
 const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=72;
 
@@ -175,22 +180,21 @@ impl Session {
             }
             _ => {}
         }
-        let first = self.ask(run).await;
-        match &first {
-            Err(ApiError::Status { status: 401, .. }) if run.renewed < Renewed::LoggedIn => {
-                self.renew(run).await?;
+        let mut answer = self.ask(run).await;
+        if run.renewed < Renewed::LoggedIn {
+            match answer.as_ref().map_err(ApiError::status) {
+                Err(Some(401)) => self.renew(run).await?,
+                // A new role comes with a new login only.
+                Err(Some(403)) => self.login_or_provision(run).await?,
+                _ => return Ok(answer?),
             }
-            // A new role comes with a new login only.
-            Err(ApiError::Status { status: 403, .. }) if run.renewed < Renewed::LoggedIn => {
-                self.login_or_provision(run).await?;
-            }
-            _ => return Ok(first?),
+            answer = self.ask(run).await;
         }
-        let second = self.ask(run).await;
-        if second.as_ref().is_err_and(is_refusal) {
+        if answer.as_ref().is_err_and(is_refusal) {
+            // The next poll starts with a login instead of a token that is known to be refused.
             self.drop_tokens();
         }
-        Ok(second?)
+        Ok(answer?)
     }
 
     async fn ask(&self, run: &Run<'_>) -> Result<Vec<ReportedAdapter>, ApiError> {
@@ -260,18 +264,25 @@ impl Session {
             Err(error) if !self.replaced && is_about_the_password(&error) => {
                 self.replace_password(run);
                 self.store_password(run).await?;
-                Ok(self.set_password(run, &token).await?)
+                Ok(match error.operation() {
+                    Operation::ResetPassword => self.reset_password(run, &token).await?,
+                    _ => self.set_password(run, &token).await?,
+                })
             }
             other => Ok(other?),
         }
     }
 
-    async fn set_password(&self, run: &Run<'_>, admin_token: &Sensitive) -> Result<(), ApiError> {
-        let (token, password) = (admin_token.expose(), self.held.password.expose());
-        match run.api.create_operator(token, ACCOUNT_NAME, password).await? {
+    /// Makes the account with the stored password, or gives that password to the account that is there.
+    async fn set_password(&self, run: &Run<'_>, admin: &Sensitive) -> Result<(), ApiError> {
+        match run.api.create_operator(admin.expose(), ACCOUNT_NAME, self.held.password.expose()).await? {
             Created::New => Ok(()),
-            Created::Exists => run.api.reset_password(token, ACCOUNT_NAME, password).await,
+            Created::Exists => self.reset_password(run, admin).await,
         }
+    }
+
+    async fn reset_password(&self, run: &Run<'_>, admin: &Sensitive) -> Result<(), ApiError> {
+        run.api.reset_password(admin.expose(), ACCOUNT_NAME, self.held.password.expose()).await
     }
 
     fn replace_password(&mut self, run: &Run<'_>) {

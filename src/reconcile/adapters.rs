@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(tracker.next_deadline(at(10), GRACE), Some(at(35)));
         assert_eq!(tracker.next_deadline(at(35), GRACE), Some(at(45)));
         assert_eq!(tracker.next_deadline(at(45), GRACE), None);
-        assert_eq!(tracker.next_deadline(at(10), Duration::MAX), None);
+        assert_eq!(tracker.next_deadline(at(10), Duration::MAX), Some(Duration::MAX), "and no overflow");
     }
 
     /// What the rule says, worked out from the whole history instead of from a memory.
