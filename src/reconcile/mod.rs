@@ -5,6 +5,7 @@
 
 mod diff;
 mod hash;
+mod adapters;
 mod key;
 mod merge;
 mod names;
@@ -18,6 +19,7 @@ mod validated;
 
 pub use diff::diff;
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};
+pub use adapters::{AdapterTracker, ReportedAdapter};
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
