@@ -43,3 +43,8 @@ pub use service_file::{TargetPorts, file_service};
 pub use service_headless::headless_service;
 pub use service_metrics::metrics_service;
 pub use stateful_set::{AdapterPort, FRESH_SERVER_ADAPTERS, TemplateInput, fresh_server_adapters, stateful_set};
+//! Pure builders: one Kubernetes object to a file, made from a [`ValidatedServer`](crate::reconcile::ValidatedServer) alone.
+
+mod rbac;
+
+pub use rbac::rbac_yaml;
