@@ -121,16 +121,18 @@ async fn serve(hub: &Hub, request: Request<Incoming>) -> Option<Response<AnswerB
     };
     let server = hub.server(&namespace, &name);
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // Made before the request can be seen in the log: who sees it there and restarts the server ends it.
+    let restarted = server.restarted.notified();
     let (mode, flight) = begin(&server, &head, &path, authorization);
 
     match mode {
         Mode::Normal | Mode::HalfBody | Mode::DuplicateType => {}
         Mode::Slow(delay) => tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = server.restarted.notified() => return None,
+            () = restarted => return None,
         },
         Mode::Hang => {
-            server.restarted.notified().await;
+            restarted.await;
             return None;
         }
         Mode::Reset => return None,

@@ -35,6 +35,8 @@ mod log;
 mod reply;
 mod route;
 mod server;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -326,7 +326,8 @@ impl ServerHandle {
         self.server.log.most_polls_in_flight()
     }
 
-    /// Waits until the requests so far are as wanted; looked at on every begin and end of one.
+    /// Waits until the requests so far are as wanted; looked at on every begin and end of one. The
+    /// condition must not use this handle: the log is locked while it looks.
     ///
     /// # Errors
     /// When they are not within `timeout`; the text shows the last requests.
