@@ -22,9 +22,14 @@
 pub mod actors;
 pub mod backoff;
 pub mod build;
+pub mod cli;
 pub mod cluster;
 pub mod crd;
 pub mod dittofs;
+pub mod fault;
 #[cfg(test)]
 mod fixtures;
+pub mod health;
+pub mod logging;
 pub mod reconcile;
+pub mod run;

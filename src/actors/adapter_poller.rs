@@ -14,10 +14,7 @@ use tracing::{Instrument, info, warn};
 
 use super::Deps;
 use super::lifeline::Lifeline;
-use super::messages::{
-    AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
-    Wire,
-};
+use super::messages::{AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable, Stop, Wire};
 use super::vault::SecretVault;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, NoticeKind};
@@ -362,5 +359,12 @@ impl Handler<Polled> for AdapterPoller {
             delay = Duration::ZERO;
         }
         self.arm(ctx, delay);
+    }
+}
+
+impl Handler<Stop> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Deps;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
-use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Wire};
+use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
 use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, jwt_secret, render};
 use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
@@ -313,5 +313,12 @@ impl Run {
             }
         }
         Values::Found(found)
+    }
+}
+
+impl Handler<Stop> for ConfigHasher {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -227,3 +227,8 @@ pub enum Sighting {
     /// Everything was listed anew.
     Resync,
 }
+
+/// End, in order: what is under way is dropped.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;

@@ -14,9 +14,7 @@ use tracing::{debug, info, warn};
 use super::Deps;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
-use super::messages::{
-    AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Wire,
-};
+use super::messages::{AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use super::specs::Spec;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
@@ -285,5 +283,12 @@ impl Run {
 
     fn end(&self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
         Outcome { fact, settled: self.settled.clone(), verdict, cause: Cause { kind: CauseKind::Fact, span: self.cause.span.clone() } }
+    }
+}
+
+impl Handler<Stop> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

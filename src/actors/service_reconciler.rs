@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::Deps;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
-use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Wire};
+use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, NoticeKind};
 use crate::reconcile::status::ServicesFact;
@@ -307,5 +307,12 @@ impl Run {
             }
         }
         Ok(stored)
+    }
+}
+
+impl Handler<Stop> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use super::Deps;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
-use super::messages::{Cause, Fact, Poke, Report, Role};
+use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use crate::reconcile::status::{ConfigFact, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
@@ -216,5 +216,12 @@ fn log_transition(key: &ServerKey, before: Option<&Value>, after: &Value) {
         && old.map(|(status, _)| status).as_ref() != Some(&status)
     {
         info!(namespace = key.namespace, name = key.name, ready = status, why, "readiness changed");
+    }
+}
+
+impl Handler<Stop> for StatusReporter {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }

@@ -23,7 +23,7 @@ pub use adapters::{AdapterTracker, ReportedAdapter};
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
-pub use object::{Decision, controller_uid, decide, is_being_deleted, meta, owned_by};
+pub use object::{Decision, controller_uid, decide, is_being_deleted, fingerprint, meta, owned_by};
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use validated::{

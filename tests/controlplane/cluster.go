@@ -73,6 +73,10 @@ type cluster struct {
 
 func newCluster(dir string) (*cluster, error) {
 	c := &cluster{files: files{dir: dir}, failed: make(chan error, 1)}
+	// Its keys would not fit what is stored there; and that cluster may still run.
+	if _, err := os.Stat(c.path("etcd")); err == nil {
+		return nil, fmt.Errorf("%s was another cluster's: take a new directory", dir)
+	}
 	for _, port := range []*int{&c.etcdPort, &c.etcdPeerPort, &c.serverPort} {
 		var err error
 		if *port, err = reservePort(); err != nil {
@@ -225,7 +229,8 @@ func (c *cluster) stopAPIServer(signal syscall.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.apiServer != nil {
-		c.apiServer.stop(signal, 5*time.Second)
+		// Asked to end, it stops listening at once and then waits a minute for its clients' watches.
+		c.apiServer.stop(signal, stopGrace)
 		c.apiServer = nil
 	}
 }
