@@ -20,7 +20,11 @@ fn assert_current(name: &str, generated: &str) {
             number + 1
         );
     }
-    assert_eq!(stored.len(), generated.len(), "deploy/{name} is out of date. Run `make generate` and commit the result.");
+    assert_eq!(
+        stored.len(),
+        generated.len(),
+        "deploy/{name} is out of date. Run `make generate` and commit the result."
+    );
 }
 
 #[test]

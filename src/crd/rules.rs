@@ -167,9 +167,7 @@ pub fn ports_differ(one: Port, other: Port) -> Rule {
 pub fn immutable(parent: &str, field: &str) -> Rule {
     let text = |object: &str| format!("(has({object}.{field}) ? '\"' + {object}.{field} + '\"' : 'unset')");
     rule(
-        format!(
-            "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-        ),
+        format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
         format!(
             "'{parent}.{field} was ' + {} + ' and is now ' + {} + ': {STORAGE_REMEDY}'",
             text("oldSelf"),
@@ -188,9 +186,7 @@ pub fn claim_size(field: &str) -> Rule {
 /// A whole number of bytes above 0 that fits 63 bits.
 pub fn cache_size(field: &str) -> Rule {
     rule(
-        format!(
-            "self.matches('{BYTES}') && quantity(self).isInteger() && quantity(self).isGreaterThan(quantity('0'))"
-        ),
+        format!("self.matches('{BYTES}') && quantity(self).isInteger() && quantity(self).isGreaterThan(quantity('0'))"),
         says(field, CACHE_SIZE_REMEDY),
     )
 }
@@ -211,24 +207,23 @@ pub fn mount_path(field: &str) -> Rule {
             "self.matches('{PATH}') && !self.contains('..') && \
              ![{taken}].exists(t, self == t || self.startsWith(t + '/') || t.startsWith(self + '/'))"
         ),
-        format!("{} + ' ({taken_plain}); {}'", says(field, MOUNT_REMEDY), PATH_REMEDY.replace('\'', "\\'"), taken_plain = TAKEN_PATHS.join(", ")),
+        format!(
+            "{} + ' ({taken_plain}); {}'",
+            says(field, MOUNT_REMEDY),
+            PATH_REMEDY.replace('\'', "\\'"),
+            taken_plain = TAKEN_PATHS.join(", ")
+        ),
     )
 }
 
 /// Readable and at least one second.
 pub fn polling_interval(field: &str) -> Rule {
-    rule(
-        format!("self.matches('{GO_DURATION}') && duration(self) >= duration('1s')"),
-        says(field, POLLING_REMEDY),
-    )
+    rule(format!("self.matches('{GO_DURATION}') && duration(self) >= duration('1s')"), says(field, POLLING_REMEDY))
 }
 
 /// Readable and not negative.
 pub fn duration_not_negative(field: &str) -> Rule {
-    rule(
-        format!("self.matches('{GO_DURATION}') && duration(self) >= duration('0s')"),
-        says(field, DURATION_REMEDY),
-    )
+    rule(format!("self.matches('{GO_DURATION}') && duration(self) >= duration('0s')"), says(field, DURATION_REMEDY))
 }
 
 /// Readable and above 0.
@@ -251,8 +246,10 @@ pub fn postgres_needs_secret() -> Rule {
          has(self.postgresSecretRef.name) && self.postgresSecretRef.name != '')",
     )
     .message(
-        format!("spec.database.type is \"postgres\" and spec.database.postgresSecretRef has no name: {POSTGRES_REMEDY}")
-            .as_str(),
+        format!(
+            "spec.database.type is \"postgres\" and spec.database.postgresSecretRef has no name: {POSTGRES_REMEDY}"
+        )
+        .as_str(),
     )
     .reason(Reason::FieldValueRequired)
     .field_path(".postgresSecretRef")
@@ -272,9 +269,7 @@ pub fn env_names(field: &str) -> Rule {
     let ours = format!("(e.name in [{own}] || e.name.startsWith('{OWN_ENV_PREFIX}'))");
     rule(
         format!("!self.exists(e, has(e.name) && {ours})"),
-        format!(
-            "'{field} has ' + self.filter(e, has(e.name) && {ours}).map(e, e.name).join(', ') + ': {ENV_REMEDY}'"
-        ),
+        format!("'{field} has ' + self.filter(e, has(e.name) && {ours}).map(e, e.name).join(', ') + ': {ENV_REMEDY}'"),
     )
     .reason(Reason::FieldValueForbidden)
 }

@@ -73,10 +73,7 @@ fn constrain_condition(condition: &mut Value) {
     let bounds = [
         ("message", json!({"maxLength": 32768})),
         ("observedGeneration", json!({"minimum": 0})),
-        (
-            "reason",
-            json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"}),
-        ),
+        ("reason", json!({"minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"})),
         ("status", json!({"enum": ["True", "False", "Unknown"]})),
         (
             "type",

@@ -6,6 +6,7 @@
 mod diff;
 mod hash;
 mod adapters;
+mod duration;
 mod key;
 mod merge;
 mod names;
@@ -15,18 +16,27 @@ mod services;
 mod slot;
 pub mod stateful_set;
 pub mod status;
+mod problem;
+mod quantity;
+mod validate;
 mod validated;
+mod warnings;
 
 pub use diff::diff;
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};
 pub use adapters::{AdapterTracker, ReportedAdapter};
+pub use duration::{DurationError, parse_go_duration};
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
 pub use object::{Decision, controller_uid, decide, is_being_deleted, fingerprint, meta, owned_by};
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
+pub use problem::{Problem, SpecInvalid};
+pub use quantity::{QuantityError, is_claim_size, parse_bytes};
+pub use validate::validate;
 pub use validated::{
     Admin, AdapterState, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
     OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
+pub use warnings::{Warning, warnings};
