@@ -53,7 +53,10 @@ mod injected {
                 *count += 1;
                 *count
             };
-            assert!(times != "*" && times.parse::<u64>().is_ok_and(|times| passed > times), "injected fault at {point}");
+            assert!(
+                times != "*" && times.parse::<u64>().is_ok_and(|times| passed > times),
+                "injected fault at {point}"
+            );
         }
     }
 }

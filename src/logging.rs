@@ -24,8 +24,8 @@ pub enum LoggingError {
 
 /// Sets up the log of the process, once.
 pub fn init(filter: &str, format: Option<LogFormat>) -> Result<(), LoggingError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
+    let parsed =
+        EnvFilter::try_new(filter).map_err(|source| LoggingError::Filter { filter: filter.to_owned(), source })?;
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let subscriber = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);

@@ -14,7 +14,10 @@ use tracing::{Instrument, info, warn};
 
 use super::Deps;
 use super::lifeline::Lifeline;
-use super::messages::{AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable, Stop, Wire};
+use super::messages::{
+    AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
+    Stop, Wire,
+};
 use super::vault::SecretVault;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, NoticeKind};
@@ -176,7 +179,12 @@ impl AdapterPoller {
             let adapters = Arc::new(adapters);
             let text: Vec<String> =
                 adapters.iter().map(|a| format!("{} {:?} on {}", a.adapter_type, a.state, a.port)).collect();
-            info!(namespace = self.key.namespace, name = self.key.name, adapters = text.join(", "), "observed the adapters");
+            info!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                adapters = text.join(", "),
+                "observed the adapters"
+            );
             self.observed = Some(adapters);
             self.tell_observed(&Cause { kind: CauseKind::AdaptersObserved, span: span.clone() });
         }
@@ -205,7 +213,13 @@ impl AdapterPoller {
         // A server that has not started yet is no trouble that somebody should look at.
         let starting = matches!(fact, PollFact::Unreachable(_)) && self.ready_replicas() == 0;
         if news && !starting {
-            warn!(namespace = self.key.namespace, name = self.key.name, category = error.category(), error = text, "the poll failed");
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                category = error.category(),
+                error = text,
+                "the poll failed"
+            );
             if let Some(spec) = self.deps.spec(&self.key) {
                 let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
                 self.deps.event(&about, NoticeKind::Warning, reason, "PollAdapters", text, None);
@@ -340,7 +354,8 @@ impl Handler<Polled> for AdapterPoller {
                     info!(namespace = self.key.namespace, name = self.key.name, "provisioned the operator's account");
                     let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
                     let note = "The operator's account at the server was provisioned".to_owned();
-                    let related = Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
+                    let related =
+                        Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
                     self.deps.event(&about, NoticeKind::Normal, "AuthProvisioned", "ProvisionAccount", note, related);
                 }
                 self.observe(&poll, settings, &polled.span);
@@ -351,7 +366,12 @@ impl Handler<Polled> for AdapterPoller {
                 self.backoff.next().min(settings.period)
             }
             None => {
-                warn!(namespace = self.key.namespace, name = self.key.name, actor = Role::AdapterPoller.as_str(), "a poll panicked; it is tried again");
+                warn!(
+                    namespace = self.key.namespace,
+                    name = self.key.name,
+                    actor = Role::AdapterPoller.as_str(),
+                    "a poll panicked; it is tried again"
+                );
                 self.backoff.next().min(settings.period)
             }
         };

@@ -116,7 +116,12 @@ impl Worker for ConfigHasher {
         &mut self.flight
     }
     fn job(&mut self, cause: &Cause) -> Job<Outcome> {
-        let run = Run { deps: self.deps.clone(), key: self.key.clone(), known: self.config_map.clone(), cause: cause.clone() };
+        let run = Run {
+            deps: self.deps.clone(),
+            key: self.key.clone(),
+            known: self.config_map.clone(),
+            cause: cause.clone(),
+        };
         Box::pin(async move { run.reconcile().await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
@@ -225,7 +230,13 @@ impl Run {
             Decision::Nothing => Ok(live.unwrap_or_default()),
             Decision::Create(object) => self.deps.cluster.create(Kind::ConfigMap, namespace, &object).await,
             Decision::Replace(object, changes) => {
-                info!(namespace, name = self.key.name, config_map = name, changes = changes.join(", "), "the ConfigMap follows the spec");
+                info!(
+                    namespace,
+                    name = self.key.name,
+                    config_map = name,
+                    changes = changes.join(", "),
+                    "the ConfigMap follows the spec"
+                );
                 self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &object).await
             }
             Decision::BeingDeleted => {
@@ -235,7 +246,14 @@ impl Run {
             Decision::NotOwned => {
                 let text = format!("ConfigMap {name} belongs to somebody else; rename or remove it");
                 let note = text.clone();
-                self.deps.event(about, NoticeKind::Warning, "NotOwned", "KeepConfigMap", note, Some((Kind::ConfigMap, name)));
+                self.deps.event(
+                    about,
+                    NoticeKind::Warning,
+                    "NotOwned",
+                    "KeepConfigMap",
+                    note,
+                    Some((Kind::ConfigMap, name)),
+                );
                 return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text });
             }
         };
@@ -252,7 +270,8 @@ impl Run {
             let name = names.jwt_secret();
             let found = self.deps.cluster.get(Kind::Secret, namespace, &name).await.map_err(|error| failed(&error))?;
             if found.is_none() {
-                let made = serde_json::to_value(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).unwrap_or_default();
+                let made =
+                    serde_json::to_value(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).unwrap_or_default();
                 self.create_secret(&made).await.map_err(|error| failed(&error))?;
             }
         }
@@ -262,12 +281,14 @@ impl Run {
             if found.is_none() {
                 // An existing server never seeds its administrator again: a password that an older release made stays.
                 let legacy = names.legacy_admin_secret();
-                let legacy = self.deps.cluster.get(Kind::Secret, namespace, &legacy).await.map_err(|error| failed(&error))?;
+                let legacy =
+                    self.deps.cluster.get(Kind::Secret, namespace, &legacy).await.map_err(|error| failed(&error))?;
                 let password = legacy
                     .and_then(|secret| secret_text(&secret, "password"))
                     .filter(|password| !password.is_empty())
                     .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
-                let made = serde_json::to_value(admin_secret(server, &server.admin.username, &password)).unwrap_or_default();
+                let made =
+                    serde_json::to_value(admin_secret(server, &server.admin.username, &password)).unwrap_or_default();
                 self.create_secret(&made).await.map_err(|error| failed(&error))?;
             }
         }
@@ -299,7 +320,8 @@ impl Run {
         };
         match keys {
             Keys::All => {
-                let all: Vec<String> = secret["data"].as_object().into_iter().flat_map(|data| data.keys().cloned()).collect();
+                let all: Vec<String> =
+                    secret["data"].as_object().into_iter().flat_map(|data| data.keys().cloned()).collect();
                 for key in all {
                     take(&key);
                 }

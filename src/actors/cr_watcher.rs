@@ -68,7 +68,8 @@ impl CrWatcher {
                 let listed = matches!(event, WatchEvent::Listed(_));
                 note(kind, &event);
                 for what in take_in(&deps, kind, event) {
-                    let cause = if kind == Kind::DittoServer { CauseKind::ServerChanged } else { CauseKind::ObjectChanged };
+                    let cause =
+                        if kind == Kind::DittoServer { CauseKind::ServerChanged } else { CauseKind::ObjectChanged };
                     supervisor.do_send(Seen { what, cause: Cause::here(cause) });
                 }
                 if listed {
@@ -147,7 +148,8 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
 }
 
 fn secrets(event: &WatchEvent) -> Vec<Sighting> {
-    let named = |secret: &Value| Sighting::Secret(meta(secret, "namespace").to_owned(), meta(secret, "name").to_owned());
+    let named =
+        |secret: &Value| Sighting::Secret(meta(secret, "namespace").to_owned(), meta(secret, "name").to_owned());
     match event {
         WatchEvent::Applied(secret) | WatchEvent::Deleted(secret) => vec![named(secret)],
         // What a complete list changed is looked for by the resync that follows it.

@@ -108,7 +108,12 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
         Ok(outcome) => worker.landed(outcome),
         Err(Panicked) => {
             let flight = worker.flight();
-            error!(namespace = flight.key.namespace, name = flight.key.name, actor = flight.role.as_str(), "a job panicked; it is tried again");
+            error!(
+                namespace = flight.key.namespace,
+                name = flight.key.name,
+                actor = flight.role.as_str(),
+                "a job panicked; it is tried again"
+            );
             Verdict::Retry
         }
     };

@@ -170,8 +170,14 @@ impl Run {
                 let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
                 let note = format!("StatefulSet {name}: {error}");
                 let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
-                self.deps
-                    .event(&about, NoticeKind::Warning, "ReconcileFailed", "ReconcileStatefulSet", note, Some((Kind::StatefulSet, name)));
+                self.deps.event(
+                    &about,
+                    NoticeKind::Warning,
+                    "ReconcileFailed",
+                    "ReconcileStatefulSet",
+                    note,
+                    Some((Kind::StatefulSet, name)),
+                );
                 self.end(Some(fact), Verdict::Retry)
             }
         }
@@ -205,7 +211,9 @@ impl Run {
                 Some(_) => None,
             };
             let written = match self.plan(spec, server, live.as_ref(), orphan.as_ref()) {
-                Plan::Nothing { deferred } => return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled)),
+                Plan::Nothing { deferred } => {
+                    return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                }
                 Plan::Wait(what) => {
                     debug!(namespace, name, "the StatefulSet waits for {what}");
                     let problem = live.is_none().then(|| format!("the StatefulSet waits for {what}"));
@@ -219,14 +227,28 @@ impl Run {
                 }
                 Plan::BeingDeleted => {
                     let problem = format!("StatefulSet {name} is being deleted; it is made again when it is gone");
-                    return Ok(self.end(Some(PortsFact { problem: Some(problem), ..PortsFact::default() }), Verdict::Retry));
+                    return Ok(
+                        self.end(Some(PortsFact { problem: Some(problem), ..PortsFact::default() }), Verdict::Retry)
+                    );
                 }
                 Plan::Create(object) => {
                     let made = self.deps.cluster.create(Kind::StatefulSet, &namespace, &object).await;
                     if made.is_ok() {
-                        info!(namespace, name = self.key.name, cause = self.cause.kind.as_str(), "created the StatefulSet");
+                        info!(
+                            namespace,
+                            name = self.key.name,
+                            cause = self.cause.kind.as_str(),
+                            "created the StatefulSet"
+                        );
                         let note = format!("Created StatefulSet {name}");
-                        self.deps.event(&about, NoticeKind::Normal, "Created", "CreateStatefulSet", note, related.clone());
+                        self.deps.event(
+                            &about,
+                            NoticeKind::Normal,
+                            "Created",
+                            "CreateStatefulSet",
+                            note,
+                            related.clone(),
+                        );
                     }
                     made.map(|made| (made, false))
                 }
@@ -238,12 +260,28 @@ impl Run {
                     let changes = changes.join(", ");
                     let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
                     if let Ok(stored) = &written {
-                        info!(namespace, name = self.key.name, cause = self.cause.kind.as_str(), changes, rolls, held = deferred, "replaced the StatefulSet");
+                        info!(
+                            namespace,
+                            name = self.key.name,
+                            cause = self.cause.kind.as_str(),
+                            changes,
+                            rolls,
+                            held = deferred,
+                            "replaced the StatefulSet"
+                        );
                         if ports_changed {
-                            let held = if deferred { "; held back from the running pod until its next rollout" } else { "" };
-                            let note = format!("Container ports of StatefulSet {name} follow the adapters: {changes}{held}");
-                            self.deps
-                                .event(&about, NoticeKind::Normal, "ContainerPortsUpdated", "ReplaceStatefulSet", note, related.clone());
+                            let held =
+                                if deferred { "; held back from the running pod until its next rollout" } else { "" };
+                            let note =
+                                format!("Container ports of StatefulSet {name} follow the adapters: {changes}{held}");
+                            self.deps.event(
+                                &about,
+                                NoticeKind::Normal,
+                                "ContainerPortsUpdated",
+                                "ReplaceStatefulSet",
+                                note,
+                                related.clone(),
+                            );
                         }
                         self.settled = self.normalised(spec, server, stored);
                     }
@@ -253,8 +291,12 @@ impl Run {
             match written {
                 // The new state is planned against once more: a hold is settled, the common case is done.
                 Ok((stored, _)) => match self.plan(spec, server, Some(&stored), None) {
-                    Plan::Nothing { deferred } => return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled)),
-                    _ if self.settled.is_some() => return Ok(self.end(Some(self.applied(server, false)), Verdict::Settled)),
+                    Plan::Nothing { deferred } => {
+                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                    }
+                    _ if self.settled.is_some() => {
+                        return Ok(self.end(Some(self.applied(server, false)), Verdict::Settled));
+                    }
                     _ => {}
                 },
                 Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
@@ -282,7 +324,12 @@ impl Run {
     }
 
     fn end(&self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
-        Outcome { fact, settled: self.settled.clone(), verdict, cause: Cause { kind: CauseKind::Fact, span: self.cause.span.clone() } }
+        Outcome {
+            fact,
+            settled: self.settled.clone(),
+            verdict,
+            cause: Cause { kind: CauseKind::Fact, span: self.cause.span.clone() },
+        }
     }
 }
 

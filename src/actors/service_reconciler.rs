@@ -154,7 +154,8 @@ enum Kept {
 impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit("service-reconciler.job");
-        let idle = |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, cause: run.cause };
+        let idle =
+            |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, cause: run.cause };
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
         let Ok(server) = spec.server.clone() else { return idle(self) };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
@@ -217,7 +218,14 @@ impl Run {
         let related = Some((Kind::Service, remove.name.clone()));
         match self.deps.cluster.delete(Kind::Service, &self.key.namespace, &remove.name, &remove.uid).await {
             Ok(Deletion::Done) => {
-                info!(namespace = self.key.namespace, name = self.key.name, service = remove.name, cause = self.cause.kind.as_str(), why = remove.why, "deleted a Service");
+                info!(
+                    namespace = self.key.namespace,
+                    name = self.key.name,
+                    service = remove.name,
+                    cause = self.cause.kind.as_str(),
+                    why = remove.why,
+                    "deleted a Service"
+                );
                 if remove.adapter.is_some() {
                     let note = format!("Deleted Service {}: {}", remove.name, remove.why);
                     self.deps.event(about, NoticeKind::Normal, "AdapterServiceDeleted", "DeleteService", note, related);
@@ -228,7 +236,14 @@ impl Run {
             Err(error) => {
                 let note = format!("Service {} cannot be deleted: {error}", remove.name);
                 warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted");
-                self.deps.event(about, NoticeKind::Warning, "AdapterServiceFailed", "DeleteService", note.clone(), related);
+                self.deps.event(
+                    about,
+                    NoticeKind::Warning,
+                    "AdapterServiceFailed",
+                    "DeleteService",
+                    note.clone(),
+                    related,
+                );
                 Err(note)
             }
         }
@@ -261,7 +276,9 @@ impl Run {
             match written {
                 Ok(_) => return Ok(Kept::Yes),
                 Err(error) if error.is_being_deleted() => return Ok(Kept::Waiting),
-                Err(error) if attempt < ATTEMPTS && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) => {}
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) => {}
                 Err(error) => return Err(error),
             }
             attempt += 1;
@@ -271,7 +288,13 @@ impl Run {
 
     async fn create(&self, about: &CrRef, ensure: &Ensure, object: &Value) -> Result<Value, KubeError> {
         let made = self.deps.cluster.create(Kind::Service, &self.key.namespace, object).await?;
-        info!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, cause = self.cause.kind.as_str(), "created a Service");
+        info!(
+            namespace = self.key.namespace,
+            name = self.key.name,
+            service = ensure.name,
+            cause = self.cause.kind.as_str(),
+            "created a Service"
+        );
         if let Some(adapter) = &ensure.adapter {
             let port = made.pointer("/spec/ports/0/port").map(Value::to_string).unwrap_or_default();
             let note = format!("Created Service {} for adapter {adapter} on port {port}", ensure.name);
@@ -292,7 +315,14 @@ impl Run {
         let name = &ensure.name;
         let stored = self.deps.cluster.replace(Kind::Service, &self.key.namespace, name, object).await?;
         let changes = changes.join(", ");
-        info!(namespace = self.key.namespace, name = self.key.name, service = name, cause = self.cause.kind.as_str(), changes, "replaced a Service");
+        info!(
+            namespace = self.key.namespace,
+            name = self.key.name,
+            service = name,
+            cause = self.cause.kind.as_str(),
+            changes,
+            "replaced a Service"
+        );
         if ensure.adapter.is_some() {
             let note = format!("Updated Service {name}: {changes}");
             let related = Some((Kind::Service, name.clone()));

@@ -106,7 +106,12 @@ impl Worker for StatusReporter {
         &mut self.flight
     }
     fn job(&mut self, _: &Cause) -> Job<Outcome> {
-        let run = Run { deps: self.deps.clone(), key: self.key.clone(), facts: self.facts.clone(), written: self.written.clone() };
+        let run = Run {
+            deps: self.deps.clone(),
+            key: self.key.clone(),
+            facts: self.facts.clone(),
+            written: self.written.clone(),
+        };
         Box::pin(run.report())
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
@@ -180,8 +185,8 @@ impl Run {
         let set = set.filter(|set| crate::reconcile::owned_by(set, &spec.uid));
         let services = self.deps.caches.services.owned_by(&spec.uid);
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let doubts: Vec<String> =
-            server.map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
+        let doubts: Vec<String> = server
+            .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
         let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut derived = derive(Observed {
             generation: spec.generation,

@@ -16,18 +16,19 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::Deps;
 use super::adapter_poller::AdapterPoller;
 use super::config_hasher::ConfigHasher;
 use super::cr_watcher::{CrWatcher, Watching};
 use super::lifeline::Lifeline;
 use super::messages::{
-    Cause, CauseKind, ChildEnded, CredentialsTouched, Peers, Poke, Resend, Role, Seen, ServerReachable, Sighting, Stop, Wire,
+    Cause, CauseKind, ChildEnded, CredentialsTouched, Peers, Poke, Resend, Role, Seen, ServerReachable, Sighting, Stop,
+    Wire,
 };
 use super::port_reconciler::PortReconciler;
 use super::service_reconciler::ServiceReconciler;
 use super::specs::Spec;
 use super::status_reporter::StatusReporter;
-use super::Deps;
 use crate::backoff::Backoff;
 use crate::reconcile::{ServerKey, secrets_used};
 
@@ -263,7 +264,8 @@ impl Supervisor {
         }
         let at_start = !std::mem::replace(&mut self.synced, true);
         for server in self.deps.caches.servers.all() {
-            let key = ServerKey::new(crate::reconcile::meta(&server, "namespace"), crate::reconcile::meta(&server, "name"));
+            let key =
+                ServerKey::new(crate::reconcile::meta(&server, "namespace"), crate::reconcile::meta(&server, "name"));
             self.look(&key, cause, at_start, ctx);
         }
         let gone: Vec<ServerKey> = self.families.keys().filter(|key| self.deps.spec(key).is_none()).cloned().collect();
@@ -472,7 +474,13 @@ impl Handler<ChildEnded> for Supervisor {
             let _ = self.fatal.send(Fatal::BudgetSpent(format!("{} {server}", end.role.as_str())));
             return;
         };
-        warn!(server, actor = end.role.as_str(), panicked = end.panicked, delay_ms = delay.as_millis(), "the actor ended; it is started anew");
+        warn!(
+            server,
+            actor = end.role.as_str(),
+            panicked = end.panicked,
+            delay_ms = delay.as_millis(),
+            "the actor ended; it is started anew"
+        );
         ctx.run_later(delay, move |supervisor, ctx| supervisor.respawn(&end, ctx));
     }
 }

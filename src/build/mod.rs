@@ -13,6 +13,7 @@ mod golden;
 mod pod_template;
 mod prune;
 mod quantity;
+mod rbac;
 mod secret_admin;
 mod secret_credentials;
 mod secret_jwt;
@@ -34,6 +35,7 @@ pub use config_map::{CONFIG_FILE, config_map};
 pub use config_yaml::render;
 pub use pod_template::OWN_ENV;
 pub use quantity::canonical;
+pub use rbac::rbac_yaml;
 pub use secret_admin::{ADMIN_PASSWORD_KEY, ADMIN_USERNAME_KEY, admin_secret};
 pub use secret_credentials::{CredentialValues, credentials_keys, credentials_secret};
 pub use secret_jwt::{JWT_SECRET_KEY, jwt_secret};
@@ -43,8 +45,3 @@ pub use service_file::{TargetPorts, file_service};
 pub use service_headless::headless_service;
 pub use service_metrics::metrics_service;
 pub use stateful_set::{AdapterPort, FRESH_SERVER_ADAPTERS, TemplateInput, fresh_server_adapters, stateful_set};
-//! Pure builders: one Kubernetes object to a file, made from a [`ValidatedServer`](crate::reconcile::ValidatedServer) alone.
-
-mod rbac;
-
-pub use rbac::rbac_yaml;

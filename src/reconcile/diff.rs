@@ -115,13 +115,17 @@ mod tests {
 
     #[test]
     fn a_whole_object_that_appears_does_not_show_the_environment_inside() {
-        let text = diff(&json!({"containers": []}), &json!({"containers": [{"name": "a", "env": [{"name": "P", "value": "canary"}]}]}));
+        let text = diff(
+            &json!({"containers": []}),
+            &json!({"containers": [{"name": "a", "env": [{"name": "P", "value": "canary"}]}]}),
+        );
         assert!(!text.join("\n").contains("canary"), "{text:?}");
     }
 
     #[test]
     fn a_long_difference_is_bounded() {
-        let many: serde_json::Map<String, Value> = (0..100).map(|n| (format!("k{n}"), json!("v".repeat(500)))).collect();
+        let many: serde_json::Map<String, Value> =
+            (0..100).map(|n| (format!("k{n}"), json!("v".repeat(500)))).collect();
         let text = diff(&json!({}), &Value::Object(many));
         assert_eq!(text.len(), MOST + 1);
         assert!(text.iter().all(|line| line.chars().count() < 200));

@@ -30,7 +30,7 @@ const UNIONS: &[&[&str]] = &[
 
 /// Merges `desired` into `live`: what `desired` names is set, what `last` named and `desired` does not is removed,
 /// everything else stays as it is.
-pub fn merge(live: &Value, last: Option<&Value>, desired: &Value) -> Value {
+pub(super) fn merge(live: &Value, last: Option<&Value>, desired: &Value) -> Value {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => {
             Value::Object(merge_objects(live, last.and_then(Value::as_object), desired))
@@ -178,13 +178,13 @@ fn is_empty_list(value: &Value) -> bool {
 }
 
 /// What we wanted when we last wrote `live`, from its annotation; None when we never did or it does not read.
-pub fn last_applied(live: &Value) -> Option<Value> {
+pub(super) fn last_applied(live: &Value) -> Option<Value> {
     let text = live.pointer("/metadata/annotations")?.get(LAST_APPLIED)?.as_str()?;
     serde_json::from_str(text).ok()
 }
 
 /// `desired` with itself as its [`LAST_APPLIED`] annotation.
-pub fn with_last_applied(desired: &Value) -> Value {
+pub(super) fn with_last_applied(desired: &Value) -> Value {
     let mut annotated = desired.clone();
     let text = desired.to_string();
     annotated["metadata"]["annotations"][LAST_APPLIED] = Value::String(text);
@@ -232,7 +232,8 @@ mod tests {
     #[test]
     fn equal_quantities_written_differently_are_no_difference() {
         let live = json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1500m"}}});
-        let desired = json!({"resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": "1.5"}}});
+        let desired =
+            json!({"resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}, "requests": {"cpu": "1.5"}}});
         assert_eq!(merge(&live, None, &desired), live);
         let more = json!({"resources": {"limits": {"cpu": "1001m"}}});
         assert_eq!(merge(&live, None, &more)["resources"]["limits"]["cpu"], "1001m");

@@ -71,8 +71,13 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
 /// What a Service needs beyond the merge: its list of ports is ours as a whole, and source ranges are refused by
 /// the API server (422) on anything but a load balancer.
 fn complete_service(next: &mut Value, desired: &Value) {
-    let wanted: Vec<&Value> =
-        desired.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten().filter_map(|p| p.get("name")).collect();
+    let wanted: Vec<&Value> = desired
+        .pointer("/spec/ports")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|p| p.get("name"))
+        .collect();
     if let Some(ports) = next.pointer_mut("/spec/ports").and_then(Value::as_array_mut) {
         ports.retain(|port| port.get("name").is_some_and(|name| wanted.contains(&name)));
     }
@@ -134,7 +139,10 @@ mod tests {
     #[test]
     fn a_foreign_object_and_one_being_deleted_are_left_alone() {
         let desired = service(&json!([]));
-        assert_eq!(decide(Some(&json!({"metadata": {"ownerReferences": owner("u2")}})), &desired, "u1"), Decision::NotOwned);
+        assert_eq!(
+            decide(Some(&json!({"metadata": {"ownerReferences": owner("u2")}})), &desired, "u1"),
+            Decision::NotOwned
+        );
         let dying = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "ownerReferences": owner("u1")}});
         assert_eq!(decide(Some(&dying), &desired, "u1"), Decision::BeingDeleted);
     }
@@ -154,7 +162,8 @@ mod tests {
     fn a_port_move_keeps_node_port_and_address_and_a_strange_port_goes() {
         let desired = service(&json!([{"name": "nfs", "port": 1, "targetPort": 1}]));
         let Decision::Create(mut live) = decide(None, &desired, "u1") else { panic!("no creation") };
-        live["spec"]["ports"] = json!([{"name": "nfs", "port": 1, "targetPort": 1, "nodePort": 30001}, {"name": "x", "port": 9}]);
+        live["spec"]["ports"] =
+            json!([{"name": "nfs", "port": 1, "targetPort": 1, "nodePort": 30001}, {"name": "x", "port": 9}]);
         live["spec"]["clusterIP"] = json!("10.0.0.1");
         let moved = service(&json!([{"name": "nfs", "port": 2, "targetPort": 2}]));
         let Decision::Replace(next, changes) = decide(Some(&live), &moved, "u1") else { panic!("no replacement") };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::ADAPTER_PORT_PREFIX;
 
 /// The server's container.
-pub const CONTAINER: &str = "dittofs";
+pub(super) const CONTAINER: &str = "dittofs";
 
 fn name_of(port: &Value) -> &str {
     port.get("name").and_then(Value::as_str).unwrap_or_default()
@@ -31,7 +31,7 @@ fn ports_mut(template: &mut Value) -> Option<&mut Vec<Value>> {
 }
 
 /// Name and whole entry of each adapter port, sorted by name.
-pub fn adapter_ports(template: &Value) -> Vec<(String, Value)> {
+pub(super) fn adapter_ports(template: &Value) -> Vec<(String, Value)> {
     let mut found: Vec<(String, Value)> = template
         .pointer("/spec/containers")
         .and_then(Value::as_array)
@@ -48,7 +48,7 @@ pub fn adapter_ports(template: &Value) -> Vec<(String, Value)> {
 }
 
 /// Makes the adapter ports exactly `wanted`. Ports that stay keep their place; nothing moves when nothing differs.
-pub fn set_adapter_ports(template: &mut Value, wanted: &[(String, Value)]) {
+pub(super) fn set_adapter_ports(template: &mut Value, wanted: &[(String, Value)]) {
     if adapter_ports(template) == wanted {
         return;
     }
@@ -63,14 +63,14 @@ pub fn set_adapter_ports(template: &mut Value, wanted: &[(String, Value)]) {
 }
 
 /// Takes out the port called `name`.
-pub fn remove_port(template: &mut Value, name: &str) {
+pub(super) fn remove_port(template: &mut Value, name: &str) {
     if let Some(ports) = ports_mut(template) {
         ports.retain(|port| name_of(port) != name);
     }
 }
 
 /// The template as it is without its adapter ports.
-pub fn without_adapter_ports(template: &Value) -> Value {
+pub(super) fn without_adapter_ports(template: &Value) -> Value {
     let mut bare = template.clone();
     if let Some(ports) = ports_mut(&mut bare) {
         ports.retain(|port| !is_adapter(port));
@@ -108,7 +108,12 @@ mod tests {
 
     #[test]
     fn removes_a_stopped_adapters_port_and_keeps_statics() {
-        let mut t = template(&json!([port("api", 8080), port("adapter-smb", 1445), port("metrics", 9090), port("adapter-nfs", 12049)]));
+        let mut t = template(&json!([
+            port("api", 8080),
+            port("adapter-smb", 1445),
+            port("metrics", 9090),
+            port("adapter-nfs", 12049)
+        ]));
         set_adapter_ports(&mut t, &wanted(&[("adapter-nfs", 12049)]));
         assert_eq!(t, template(&json!([port("api", 8080), port("metrics", 9090), port("adapter-nfs", 12049)])));
     }
@@ -153,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_template_without_the_container_is_no_error() {
-        for mut t in [json!({}), json!({"spec": {"containers": []}}), json!({"spec": {"containers": [{"name": "other"}]}})] {
+        for mut t in
+            [json!({}), json!({"spec": {"containers": []}}), json!({"spec": {"containers": [{"name": "other"}]}})]
+        {
             let before = t.clone();
             set_adapter_ports(&mut t, &wanted(&[("adapter-nfs", 1)]));
             remove_port(&mut t, "metrics");

@@ -80,7 +80,8 @@ fn statics(
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
-    let mut ensure = |name: String, service| plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None });
+    let mut ensure =
+        |name: String, service| plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None });
     ensure(names.headless_service(), headless_service(server));
     ensure(names.api_service(), api_service(server));
     if server.file_service_enabled {
@@ -143,7 +144,8 @@ fn adapter_services(
             AdapterState::Stopped => None,
         };
         if let Some(port) = port {
-            let desired = to_value(adapter_service(server, &AdapterPort { adapter_type: adapter.adapter_type.clone(), port }));
+            let desired =
+                to_value(adapter_service(server, &AdapterPort { adapter_type: adapter.adapter_type.clone(), port }));
             plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()) });
         }
     }
@@ -151,7 +153,8 @@ fn adapter_services(
         let label = service.pointer("/metadata/labels").and_then(|labels| labels.get(ADAPTER_TYPE_LABEL));
         let label = label.and_then(Value::as_str).unwrap_or_default();
         let seen = adapters.iter().find(|adapter| {
-            adapter_label(&adapter.adapter_type) == label || names.adapter_service(&adapter.adapter_type) == meta(service, "name")
+            adapter_label(&adapter.adapter_type) == label
+                || names.adapter_service(&adapter.adapter_type) == meta(service, "name")
         });
         let why = match seen.map(|adapter| adapter.state) {
             Some(AdapterState::Running | AdapterState::Passage) => continue,

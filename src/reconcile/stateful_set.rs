@@ -12,7 +12,10 @@ use super::diff::diff;
 use super::merge::{last_applied, merge, with_last_applied};
 use super::ports::{adapter_ports, set_adapter_ports, without_adapter_ports};
 use super::{AdapterState, ObservedAdapter, OnPortChange, ValidatedServer, owned_by};
-use crate::build::{AdapterPort, CONFIG_HASH_ANNOTATION, HELD_TEMPLATE_ANNOTATION as HELD_TEMPLATE, TemplateInput, fresh_server_adapters, stateful_set};
+use crate::build::{
+    AdapterPort, CONFIG_HASH_ANNOTATION, HELD_TEMPLATE_ANNOTATION as HELD_TEMPLATE, TemplateInput,
+    fresh_server_adapters, stateful_set,
+};
 
 /// Value of [`HELD_TEMPLATE`] in the moment of a held creation, before the API server's defaults are known.
 const HELD_UNSETTLED: &str = "unsettled";
@@ -173,7 +176,8 @@ fn plan_replace(input: Input<'_>, live: &Value) -> Plan {
     let hold = Hold::read(live);
     let base_before = template_hash(&live["spec"]["template"]);
     let base_after = template_hash(&next["spec"]["template"]);
-    let verdict = hold.decide(base_before != base_after, &base_before, ports_differ, input.server.rollout.on_port_change);
+    let verdict =
+        hold.decide(base_before != base_after, &base_before, ports_differ, input.server.rollout.on_port_change);
     match verdict.ports {
         Ports::Write => set_adapter_ports(&mut next["spec"]["template"], &ports_wanted),
         Ports::Leave => {}
@@ -200,7 +204,9 @@ fn plan_replace(input: Input<'_>, live: &Value) -> Plan {
         changes,
         ports_changed: ports_differ && verdict.ports == Ports::Write,
         rolls: hold.pods > 0
-            && (template_changes && verdict.partition != Partition::Hold && !(hold.held() && verdict.partition == Partition::Leave)
+            && (template_changes
+                && verdict.partition != Partition::Hold
+                && !(hold.held() && verdict.partition == Partition::Leave)
                 || verdict.partition == Partition::Lift && !hold.settled),
         deferred: verdict.deferred,
         object: Box::new(next),
@@ -225,10 +231,9 @@ fn wanted_ports(adapters: &[ObservedAdapter], before: &[(String, Value)]) -> Vec
             (AdapterState::Running, Some((_, port))) if declares(port, adapter.port) => {
                 wanted.push((name, port.clone()));
             }
-            (AdapterState::Running, _) => wanted.push((
-                name.clone(),
-                json!({"name": name, "containerPort": adapter.port, "protocol": "TCP"}),
-            )),
+            (AdapterState::Running, _) => {
+                wanted.push((name.clone(), json!({"name": name, "containerPort": adapter.port, "protocol": "TCP"})))
+            }
             (AdapterState::Passage, Some((_, port))) => wanted.push((name, port.clone())),
             (AdapterState::Passage, None) | (AdapterState::Stopped, _) => {}
         }
@@ -239,8 +244,7 @@ fn wanted_ports(adapters: &[ObservedAdapter], before: &[(String, Value)]) -> Vec
 
 /// Whether a declared port is this number over TCP, the protocol that Kubernetes assumes when none is said.
 fn declares(port: &Value, number: u16) -> bool {
-    port.get("containerPort") == Some(&json!(number))
-        && port.get("protocol").is_none_or(|protocol| protocol == "TCP")
+    port.get("containerPort") == Some(&json!(number)) && port.get("protocol").is_none_or(|protocol| protocol == "TCP")
 }
 
 /// SHA-256 over the template without its adapter ports, independent of the order of keys.
@@ -297,7 +301,10 @@ impl<'a> Hold<'a> {
             && number("/status/observedGeneration") == number("/metadata/generation");
         let revision = text("/status/currentRevision");
         Self {
-            annotation: live.pointer("/metadata/annotations").and_then(|all| all.get(HELD_TEMPLATE)).and_then(Value::as_str),
+            annotation: live
+                .pointer("/metadata/annotations")
+                .and_then(|all| all.get(HELD_TEMPLATE))
+                .and_then(Value::as_str),
             partition: number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0),
             pods,
             settled: current

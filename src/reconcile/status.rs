@@ -194,9 +194,9 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
             differs = true;
         }
     }
-    differs |= patch.iter().any(|(field, value)| {
-        !value.is_null() && previous.and_then(|previous| previous.get(field)) != Some(value)
-    });
+    differs |= patch
+        .iter()
+        .any(|(field, value)| !value.is_null() && previous.and_then(|previous| previous.get(field)) != Some(value));
     differs.then_some(Value::Object(patch))
 }
 
@@ -278,7 +278,12 @@ fn available_condition(wanted: i64, available: i64) -> Condition {
     if wanted == 0 {
         condition("Available", Truth::No, "Stopped", "spec.replicas is 0")
     } else if available >= wanted {
-        condition("Available", Truth::Yes, "MinimumReplicasAvailable", format!("{available} of {wanted} replicas available"))
+        condition(
+            "Available",
+            Truth::Yes,
+            "MinimumReplicasAvailable",
+            format!("{available} of {wanted} replicas available"),
+        )
     } else {
         condition("Available", Truth::No, "NoReplicasAvailable", format!("{available} of {wanted} replicas available"))
     }
@@ -287,7 +292,9 @@ fn available_condition(wanted: i64, available: i64) -> Condition {
 fn config_condition(seen: &Observed<'_>) -> Condition {
     match (seen.server, seen.config) {
         (Err(problem), _) => condition("ConfigReady", Truth::No, "SpecInvalid", problem),
-        (_, None) => condition("ConfigReady", Truth::Unknown, "ConfigMissing", "The configuration was not rendered yet"),
+        (_, None) => {
+            condition("ConfigReady", Truth::Unknown, "ConfigMissing", "The configuration was not rendered yet")
+        }
         (_, Some(ConfigFact::Valid { .. })) => {
             condition("ConfigReady", Truth::Yes, "ConfigValid", "ConfigMap and Secrets are in place")
         }
@@ -348,9 +355,12 @@ fn discovered_condition(seen: &Observed<'_>) -> Condition {
 
 /// A restarted operator has polled nothing yet: what its predecessor saw stays until something newer is known.
 fn unknown_or_before(seen: &Observed<'_>, kind: &'static str, reason: &'static str, message: &str) -> Condition {
-    let known = match (kind, previous_condition(seen.previous, kind).and_then(|before| before.get("status")?.as_str())) {
+    let known = match (kind, previous_condition(seen.previous, kind).and_then(|before| before.get("status")?.as_str()))
+    {
         ("Authenticated", Some("True")) => Some(("AuthenticationSucceeded", "Logged in to the server's API")),
-        ("AdaptersDiscovered", Some("True")) => Some(("AdaptersListed", "As last seen by the operator before its restart")),
+        ("AdaptersDiscovered", Some("True")) => {
+            Some(("AdaptersListed", "As last seen by the operator before its restart"))
+        }
         _ => None,
     };
     match known {
@@ -369,9 +379,18 @@ fn ports_condition(seen: &Observed<'_>) -> Condition {
              nothing that clients use depends on them (kubectl rollout restart applies them now)",
         ),
         Some(_) => condition("PortsRolledOut", Truth::Yes, "RolledOut", "The pod declares its adapters' ports"),
-        None => match previous_condition(seen.previous, "PortsRolledOut").and_then(|before| before.get("status")?.as_str()) {
-            Some("False") => condition("PortsRolledOut", Truth::No, "Deferred", "Held back before the operator's restart"),
-            _ => condition("PortsRolledOut", Truth::Unknown, "NotReconciledYet", "The StatefulSet was not reconciled yet"),
+        None => match previous_condition(seen.previous, "PortsRolledOut")
+            .and_then(|before| before.get("status")?.as_str())
+        {
+            Some("False") => {
+                condition("PortsRolledOut", Truth::No, "Deferred", "Held back before the operator's restart")
+            }
+            _ => condition(
+                "PortsRolledOut",
+                Truth::Unknown,
+                "NotReconciledYet",
+                "The StatefulSet was not reconciled yet",
+            ),
         },
     }
 }
@@ -421,7 +440,11 @@ fn endpoint(service: &Value) -> Option<&str> {
 }
 
 fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a Value> {
-    previous?.get("conditions")?.as_array()?.iter().find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+    previous?
+        .get("conditions")?
+        .as_array()?
+        .iter()
+        .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
 }
 
 /// The transition time moves only when the status of the condition does.

@@ -26,7 +26,7 @@ if [[ ! -x $program ]]; then
     CGO_ENABLED=0 go build -trimpath -buildvcs=false -v \
         -ldflags "-s -w -X $version.gitVersion=v1.36.3 -X $version.gitMajor=1 -X $version.gitMinor=36" \
         -o "$program.$$" . 9>&- 2>&1 |
-        awk '/^[A-Za-z0-9._~\/-]+$/ { if (++n % 200 == 0) print "controlplane: " n " packages"; next } { print }' >&2
+        awk '/^[A-Za-z0-9._~\/-]+$/ { if (++n % 200 == 0) { print "controlplane: " n " packages"; fflush() }; next } { print }' >&2
     mv -- "$program.$$" "$program"
     echo "controlplane: built in ${SECONDS} s" >&2
     # Programs of other states that nobody has asked for in a while.
