@@ -196,7 +196,7 @@ mod tests {
         adjust(&mut config, &options(), |_| None).expect("a usable configuration");
         let client = client_from(config, &options()).expect("a client");
         let request = Request::get("/").body(Body::empty()).expect("a request");
-        let error = client.send(request).await.err().expect("nobody listens");
+        let error = client.send(request).await.expect_err("nobody listens");
         assert!(super::super::driver::is_refused_connection(&error), "{error:?}");
     }
 
