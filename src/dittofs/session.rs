@@ -264,10 +264,11 @@ impl Session {
             Err(error) if !self.replaced && is_about_the_password(&error) => {
                 self.replace_password(run);
                 self.store_password(run).await?;
-                Ok(match error.operation() {
-                    Operation::ResetPassword => self.reset_password(run, &token).await?,
-                    _ => self.set_password(run, &token).await?,
-                })
+                let again = match error.operation() {
+                    Operation::ResetPassword => self.reset_password(run, &token).await,
+                    _ => self.set_password(run, &token).await,
+                };
+                Ok(again?)
             }
             other => Ok(other?),
         }

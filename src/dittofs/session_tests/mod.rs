@@ -161,7 +161,7 @@ fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = format!("{error:?} {error:#?}");
     let mut cause = Some(error);
     while let Some(inner) = cause {
-        text.push_str(&format!(" {inner}"));
+        text = format!("{text} {inner}");
         cause = inner.source();
     }
     text

@@ -190,7 +190,7 @@ impl Server {
 
     async fn misbehave(&self, fault: Fault, seen: &Seen, stream: &mut TcpStream) -> Option<()> {
         const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let forever = Duration::from_secs(3600);
+        let forever = Duration::from_hours(1);
         let list = self.lock().adapters.to_string();
         let text = |status: u16, body: &str| plain(status, "application/json", body.as_bytes());
         let raw = match fault {
