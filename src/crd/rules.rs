@@ -15,11 +15,9 @@ use super::defaults;
 use crate::reconcile::Names;
 
 /// A Go duration, as a regular expression. Every number is bounded so that `duration()` cannot overflow: six parts
-/// of at most 277 thousand hours each are less than the 2.5 million hours that fit.
-const GO_DURATION: &str = "^[-+]?(0|(\
-    [0-9]{1,5}([.][0-9]{0,9})?h|[0-9]{1,7}([.][0-9]{0,9})?m|[0-9]{1,9}([.][0-9]{0,9})?s|\
-    [0-9]{1,12}([.][0-9]{0,9})?ms|[0-9]{1,15}([.][0-9]{0,9})?(us|µs|μs)|[0-9]{1,18}ns|[.][0-9]{1,9}(h|m|s|ms|us|µs|μs)\
-    ){1,6})$";
+/// of at most 167 thousand hours each are less than the 2.5 million hours that fit.
+const GO_DURATION: &str = "^[-+]?(0|([0-9]{1,5}([.][0-9]*)?h|[0-9]{1,7}([.][0-9]*)?[ms]|\
+    [0-9]{1,12}([.][0-9]*)?(ms|us|µs|μs|ns)|[.][0-9]+(h|m|s|ms|us|µs|μs|ns)){1,6})$";
 
 /// A claim's size above 0 and below one exbibyte.
 const CLAIM_SIZE: &str = "^0*([1-9][0-9]{0,11}Mi|[1-9][0-9]{0,8}Gi|[1-9][0-9]{0,5}Ti)$";
