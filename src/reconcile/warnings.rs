@@ -103,3 +103,78 @@ fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], foun
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::reconcile::validate;
+
+    fn server(extra: Value) -> ValidatedServer {
+        let mut spec = json!({"storage": {"metadataSize": "1Gi"}, "service": {"type": "ClusterIP"}});
+        if let (Some(spec), Value::Object(extra)) = (spec.as_object_mut(), extra) {
+            spec.extend(extra);
+        }
+        validate(&json!({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})).unwrap()
+    }
+
+    fn adapter(adapter_type: &str, port: u16, state: AdapterState) -> ObservedAdapter {
+        ObservedAdapter { adapter_type: adapter_type.to_owned(), port, state }
+    }
+
+    fn fields(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) -> Vec<String> {
+        warnings(server, observed).into_iter().map(|warning| warning.field).collect()
+    }
+
+    #[test]
+    fn the_default_file_port_of_smb_is_doubtful_only_until_the_adapter_is_found_elsewhere() {
+        let server = server(json!({}));
+        assert_eq!(fields(&server, None), Vec::<String>::new(), "nothing has been observed");
+        assert_eq!(fields(&server, Some(&[])), ["spec.ports.smb"]);
+        for state in [AdapterState::Running, AdapterState::Passage, AdapterState::Stopped] {
+            assert_eq!(fields(&server, Some(&[adapter("smb", 1445, state)])), Vec::<String>::new());
+        }
+        assert_eq!(fields(&server, Some(&[adapter("nfs", 1445, AdapterState::Running)])), ["spec.ports.smb"]);
+    }
+
+    #[test]
+    fn an_adapter_on_a_privileged_port_is_named_once() {
+        let server = server(json!({}));
+        assert_eq!(fields(&server, Some(&[adapter("smb", 445, AdapterState::Running)])), ["adapter smb"]);
+        assert_eq!(fields(&server, Some(&[adapter("smb", 445, AdapterState::Stopped)])), ["spec.ports.smb"]);
+        assert_eq!(
+            fields(
+                &server,
+                Some(&[adapter("smb", 1445, AdapterState::Running), adapter("ftp", 21, AdapterState::Passage)])
+            ),
+            ["adapter ftp"]
+        );
+    }
+
+    #[test]
+    fn without_a_file_service_its_ports_do_not_matter() {
+        assert_eq!(fields(&server(json!({"fileService": {"enabled": false}})), Some(&[])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn ports_of_the_container_itself_are_doubtful_below_1024_and_no_more_from_there() {
+        let at = |port: u16| {
+            fields(
+                &server(json!({"controlPlane": {"port": port}, "metrics": {"enabled": true, "port": port + 1}})),
+                None,
+            )
+        };
+        assert_eq!(at(1022), ["spec.controlPlane.port", "spec.metrics.port"]);
+        assert_eq!(at(1023), ["spec.controlPlane.port"]);
+        assert_eq!(at(1024), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_api_in_the_clear_is_doubtful_outside_the_cluster() {
+        for (service_type, doubtful) in [("LoadBalancer", true), ("NodePort", true), ("ClusterIP", false)] {
+            let server = server(json!({"service": {"type": service_type}}));
+            assert_eq!(!warnings(&server, None).is_empty(), doubtful, "{service_type}");
+        }
+    }
+}
