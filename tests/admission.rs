@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use dittofs_operator::crd::crd_json;
 use dittofs_operator::reconcile::{validate, warnings};
 use kube::core::cel::{
-    AdmissionRequest, CompiledSchema, ErrorKind, Validator, VapEvaluator, VapExpression, compile_schema,
+    AdmissionRequest, CompiledSchema, ErrorKind, ValidationErrors, Validator, VapEvaluator, VapExpression,
+    compile_schema,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -106,7 +107,7 @@ impl Judge {
     fn problems(&self, spec: &Value, old: Option<&Value>) -> (Vec<String>, Vec<(String, String)>) {
         let bounds = self.bounds.iter_errors(spec).map(|error| error.to_string()).collect();
         let errors = Validator::new().validate_compiled(&self.rules, spec, old).err();
-        let rules = errors.map(|errors| errors.into_vec()).unwrap_or_default().into_iter().map(|error| {
+        let rules = errors.map(ValidationErrors::into_vec).unwrap_or_default().into_iter().map(|error| {
             assert_eq!(error.kind, ErrorKind::ValidationFailure, "{}: {}", error.rule, error.message);
             (error.rule, error.message)
         });

@@ -24,7 +24,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    fn new(field: &str, value: impl ToString, advice: &str) -> Self {
+    fn new(field: &str, value: &impl ToString, advice: &str) -> Self {
         Self { field: field.to_owned(), value: value.to_string(), advice: advice.to_owned() }
     }
 }
@@ -51,7 +51,7 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     }
     let listens = "the server runs without privileges and cannot listen there; use 1024 or more";
     if server.api_port < FIRST_UNPRIVILEGED {
-        found.push(Warning::new("spec.controlPlane.port", server.api_port, listens));
+        found.push(Warning::new("spec.controlPlane.port", &server.api_port, listens));
     }
     if let Some(adapters) = observed {
         adapter_warnings(server, adapters, &mut found);
@@ -59,14 +59,14 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     if server.service.service_type != ServiceType::ClusterIp {
         found.push(Warning::new(
             "spec.service.type",
-            server.service.service_type.as_str(),
+            &server.service.service_type.as_str(),
             "the API is reachable from outside the cluster and is not encrypted; use ClusterIP, or restrict who reaches it",
         ));
     }
     if let Some(metrics) = &server.metrics
         && metrics.port < FIRST_UNPRIVILEGED
     {
-        found.push(Warning::new("spec.metrics.port", metrics.port, listens));
+        found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
     }
     found
 }
@@ -84,7 +84,7 @@ fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], foun
             if port < FIRST_UNPRIVILEGED && !known(name) {
                 found.push(Warning::new(
                     &format!("spec.ports.{name}"),
-                    port,
+                    &port,
                     &format!(
                         "no {name} adapter has been found on another port, and the server, without privileges, cannot \
                          listen there; start the adapter on a port of 1024 or more, or use such a port here"
@@ -97,7 +97,7 @@ fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], foun
         if adapter.port < FIRST_UNPRIVILEGED {
             found.push(Warning::new(
                 &format!("adapter {}", adapter.adapter_type),
-                format!("on port {}", adapter.port),
+                &format!("on port {}", adapter.port),
                 "the server runs without privileges and cannot listen there; move the adapter to 1024 or more",
             ));
         }
