@@ -135,11 +135,9 @@ impl Cluster {
         let client = self.inner.client.clone();
         let answer = background::run(async move { client.request::<Value>(request).await }).await;
         answer.map_err(|error| match error {
-            kube::Error::Api(status) => ApiError::Refused {
-                code: status.code,
-                reason: status.reason.clone(),
-                message: status.message.clone(),
-            },
+            kube::Error::Api(status) => {
+                ApiError::Refused { code: status.code, reason: status.reason.clone(), message: status.message.clone() }
+            }
             other => ApiError::Failed(other.into()),
         })
     }

@@ -149,8 +149,7 @@ impl Cluster {
             }
         };
         let client = runtime.block_on(make_client(&ready.kubeconfig))?;
-        let inner =
-            Inner { ready, binary, directory, client, stdin: Mutex::new(stdin), child: Mutex::new(child) };
+        let inner = Inner { ready, binary, directory, client, stdin: Mutex::new(stdin), child: Mutex::new(child) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
