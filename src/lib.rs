@@ -20,8 +20,16 @@
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod actors;
+pub mod backoff;
 pub mod build;
+pub mod cli;
 pub mod cluster;
 pub mod crd;
 pub mod dittofs;
+pub mod fault;
+#[cfg(test)]
+mod fixtures;
+pub mod health;
+pub mod logging;
 pub mod reconcile;
+pub mod run;

@@ -1,2 +1,68 @@
-//! placeholder
-fn main() {}
+//! The process: reads the command line, installs what is global, runs one subcommand.
+//!
+//! Exit codes: see [`dittofs_operator::cli::EXIT_CODES`].
+
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use dittofs_operator::cli::{Cli, Command, RunArgs};
+use dittofs_operator::run::{Options, RunError, run};
+use dittofs_operator::{build, crd, logging};
+
+/// Worker threads of the runtime: the work is waiting, and memory is paid for each.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Crd => print(&crd::crd_yaml()),
+        Command::Rbac => print(&build::rbac_yaml()),
+        Command::Run(arguments) => start(arguments),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    // A reader that closed the pipe has read what it wanted.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn start(arguments: RunArgs) -> ExitCode {
+    if let Err(error) = logging::init(&arguments.log, arguments.log_format) {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("error: another TLS provider is installed");
+        return ExitCode::FAILURE;
+    }
+    let options = Options {
+        namespace: arguments.namespace.filter(|namespace| !namespace.is_empty()),
+        api_url_template: arguments.api_url_template,
+        health_addr: arguments.health_addr,
+        instance: arguments.instance,
+    };
+    let runner = actix::System::with_tokio_rt(|| {
+        // Without threads and timers nothing can run; there is no one to report to but the panic hook.
+        #[expect(clippy::expect_used, reason = "the process cannot start without a runtime")]
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .enable_all()
+            .build()
+            .expect("cannot start the runtime")
+    });
+    match runner.block_on(run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            match error {
+                RunError::Connect(_) => ExitCode::from(3),
+                RunError::Health { .. } => ExitCode::from(2),
+                RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}

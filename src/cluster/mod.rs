@@ -1,1 +1,29 @@
-//! All I/O with the Kubernetes API: the client and its deadlines, verbs, watches, events.
+//! All I/O with the Kubernetes API: the client and its deadlines, verbs, watches, caches of what they see, events.
+//!
+//! Owns: the connection and the policy of when it may be asked. Touches nothing else, and decides nothing about a
+//! `DittoServer`. Guarantees: no call outlives its deadline, no request is repeated behind the caller's back, a
+//! watch starts at most one LIST in 30 s, and neither an error text nor a log line of this module has a body in it.
+
+mod cache;
+mod client;
+mod deadline;
+mod driver;
+mod error;
+mod events;
+mod kind;
+mod objects;
+mod raw;
+#[cfg(test)]
+mod scripted;
+mod watch;
+#[cfg(test)]
+mod watch_tests;
+
+pub use cache::{Cache, Change, Owner};
+pub use client::{ConnectError, ConnectOptions, client_over, connect};
+pub use deadline::{DeadlineExceeded, Deadlines};
+pub use error::{Call, KubeError, Operation};
+pub use events::{CrRef, Events, Notice, NoticeKind};
+pub use kind::Kind;
+pub use objects::{Cluster, Deletion, FIELD_MANAGER};
+pub use watch::{WatchEvent, WatchPolicy, WatchScope, watch};

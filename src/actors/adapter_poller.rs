@@ -1,0 +1,390 @@
+//! AdapterPoller: asks one server which adapters run, and keeps the operator logged in there.
+//!
+//! Polls with a fixed period; a poll that fails is tried again with jittered backoff capped at the period. At most one
+//! poll is under way. Only a full, valid answer is an observation; whatever else comes back changes nothing but status.
+//! The only writer of `<cr>-operator-credentials`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::{Instrument, info, warn};
+
+use super::Deps;
+use super::lifeline::Lifeline;
+use super::messages::{
+    AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
+    Stop, Wire,
+};
+use super::vault::SecretVault;
+use crate::backoff::Backoff;
+use crate::cluster::{CrRef, Kind, NoticeKind};
+use crate::dittofs::{Poll, PollError, Problem, Session};
+use crate::reconcile::status::PollFact;
+use crate::reconcile::{AdapterTracker, ObservedAdapter, ServerKey, ValidatedServer};
+
+/// First delay after a failed poll.
+const BACKOFF_INITIAL: Duration = Duration::from_millis(250);
+
+/// See the module.
+pub struct AdapterPoller {
+    key: ServerKey,
+    deps: Arc<Deps>,
+    peers: Peers,
+    /// Delay of the first poll as a share of the period: spreads the polls of many servers after a restart.
+    phase: f64,
+    settings: Option<Settings>,
+    session: Option<Session>,
+    tracker: AdapterTracker,
+    backoff: Backoff,
+    timer: Option<SpawnHandle>,
+    under_way: Option<AbortHandle>,
+    /// Start of the current or last poll.
+    started: Option<Instant>,
+    /// The next poll follows at once when the one under way is over.
+    again: bool,
+    /// The credentials changed while a poll was under way.
+    touched: bool,
+    observed: Option<Arc<Vec<ObservedAdapter>>>,
+    fact: Option<PollFact>,
+    _lifeline: Lifeline,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Settings {
+    period: Duration,
+    grace: Duration,
+}
+
+/// The end of a poll; the session comes back, unless the poll panicked.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Polled {
+    session: Option<Session>,
+    result: Option<Result<Poll, PollError>>,
+    span: tracing::Span,
+}
+
+impl AdapterPoller {
+    /// A poller that has asked nothing. `phase` in 0..1 delays its first poll by that share of the period.
+    pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, phase: f64, lifeline: Lifeline) -> Self {
+        let backoff = Backoff::new(BACKOFF_INITIAL, Duration::from_secs(30), deps.next_seed());
+        Self {
+            key,
+            deps,
+            peers,
+            phase,
+            settings: None,
+            session: Some(Session::new()),
+            tracker: AdapterTracker::new(),
+            backoff,
+            timer: None,
+            under_way: None,
+            started: None,
+            again: false,
+            touched: false,
+            observed: None,
+            fact: None,
+            _lifeline: lifeline,
+        }
+    }
+
+    fn server(&self) -> Option<Arc<ValidatedServer>> {
+        let spec = self.deps.spec(&self.key)?;
+        let server = spec.server.clone().ok()?;
+        (!spec.deleting).then_some(server)
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>, delay: Duration) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = Some(ctx.run_later(delay, |poller, ctx| {
+            poller.timer = None;
+            poller.start(ctx);
+        }));
+    }
+
+    fn stop(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        if let Some(poll) = self.under_way.take() {
+            poll.abort();
+            // What the aborted poll held is gone with it; the stored credentials are loaded anew.
+            self.session = Some(Session::new());
+        }
+        self.settings = None;
+        self.started = None;
+        self.again = false;
+    }
+
+    /// Starts a poll now, or remembers to when one is under way.
+    fn start(&mut self, ctx: &mut Context<Self>) {
+        if self.under_way.is_some() {
+            self.again = true;
+            return;
+        }
+        let (Some(server), Some(_)) = (self.server(), self.settings) else { return };
+        let Some(pass) = self.deps.gate.enter() else { return };
+        let Ok(url) = self.deps.template.expand(&self.key, server.api_port) else {
+            self.told(PollFact::Unreachable("the API's URL cannot be made from --api-url-template".to_owned()));
+            return;
+        };
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.started = Some(Instant::now());
+        self.again = false;
+        let mut session = self.session.take().unwrap_or_default();
+        let deps = self.deps.clone();
+        let span = tracing::debug_span!("poll adapters", namespace = self.key.namespace, name = self.key.name);
+        let traced = span.clone();
+        let vault = Arc::new(SecretVault::new(self.deps.clone(), server));
+        let task = tokio::spawn(
+            async move {
+                crate::fault::hit("adapter-poller.job");
+                let _pass = pass;
+                let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
+                (session, result)
+            }
+            .instrument(span.clone()),
+        );
+        self.under_way = Some(task.abort_handle());
+        let address = ctx.address();
+        tokio::spawn(async move {
+            let polled = match task.await {
+                Ok((session, result)) => Polled { session: Some(session), result: Some(result), span: traced },
+                Err(end) if end.is_panic() => Polled { session: None, result: None, span: traced },
+                Err(_) => return,
+            };
+            address.do_send(polled);
+        });
+    }
+
+    fn told(&mut self, fact: PollFact) {
+        if self.fact.as_ref() != Some(&fact) {
+            self.fact = Some(fact.clone());
+            self.peers.status.do_send(Report { fact: Fact::Poll(fact), cause: Cause::here(CauseKind::Fact) });
+        }
+    }
+
+    fn observe(&mut self, poll: &Poll, settings: Settings, span: &tracing::Span) {
+        let now = self.deps.origin.elapsed();
+        let adapters = self.tracker.observe(&poll.adapters, now, settings.grace);
+        let same = self.observed.as_ref().is_some_and(|before| **before == adapters);
+        if !same {
+            let adapters = Arc::new(adapters);
+            let text: Vec<String> =
+                adapters.iter().map(|a| format!("{} {:?} on {}", a.adapter_type, a.state, a.port)).collect();
+            info!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                adapters = text.join(", "),
+                "observed the adapters"
+            );
+            self.observed = Some(adapters);
+            self.tell_observed(&Cause { kind: CauseKind::AdaptersObserved, span: span.clone() });
+        }
+        self.told(PollFact::Answered);
+    }
+
+    fn tell_observed(&self, cause: &Cause) {
+        let Some(adapters) = &self.observed else { return };
+        for peer in &self.peers.observed {
+            peer.do_send(AdaptersObserved { adapters: adapters.clone(), cause: cause.clone() });
+        }
+        self.peers.status.do_send(Report { fact: Fact::Adapters(adapters.clone()), cause: cause.clone() });
+    }
+
+    fn failed(&mut self, error: &PollError) {
+        let text = error.to_string();
+        let (fact, reason) = match error.problem() {
+            Problem::Unreachable => (PollFact::Unreachable(text.clone()), "AuthAPIUnreachable"),
+            Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), "ReconcileFailed"),
+            Problem::Auth if error.category() == "admin-unauthorized" => {
+                (PollFact::Refused(text.clone()), "AdminCredentialUnauthorized")
+            }
+            Problem::Auth => (PollFact::Refused(text.clone()), "AuthFailed"),
+        };
+        let news = self.fact.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&fact));
+        // A server that has not started yet is no trouble that somebody should look at.
+        let starting = matches!(fact, PollFact::Unreachable(_)) && self.ready_replicas() == 0;
+        if news && !starting {
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                category = error.category(),
+                error = text,
+                "the poll failed"
+            );
+            if let Some(spec) = self.deps.spec(&self.key) {
+                let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
+                self.deps.event(&about, NoticeKind::Warning, reason, "PollAdapters", text, None);
+            }
+        }
+        self.told(fact);
+    }
+
+    fn ready_replicas(&self) -> i64 {
+        let names = crate::reconcile::Names::new(&self.key.name);
+        let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &names.stateful_set());
+        set.and_then(|set| set.pointer("/status/readyReplicas")?.as_i64()).unwrap_or(0)
+    }
+
+    /// The next tick of the fixed period, counted from the start of this poll; ticks that passed meanwhile are left out.
+    fn next_tick(&self, period: Duration) -> Duration {
+        let elapsed = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        let into = elapsed.as_nanos() % period.as_nanos().max(1);
+        period.saturating_sub(Duration::from_nanos(u64::try_from(into).unwrap_or(0)))
+    }
+}
+
+impl Drop for AdapterPoller {
+    /// A server that is gone leaves no request under way.
+    fn drop(&mut self) {
+        if let Some(poll) = self.under_way.take() {
+            poll.abort();
+        }
+    }
+}
+
+impl Actor for AdapterPoller {
+    type Context = Context<Self>;
+}
+
+impl Handler<Poke> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: Poke, ctx: &mut Self::Context) {
+        crate::fault::hit("adapter-poller.handler");
+        let Some(server) = self.server() else {
+            self.stop(ctx);
+            return;
+        };
+        if server.replicas == 0 {
+            self.stop(ctx);
+            self.told(PollFact::Stopped);
+            return;
+        }
+        let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
+        let before = self.settings.replace(settings);
+        if before.map(|before| before.period) == Some(settings.period) {
+            return;
+        }
+        self.backoff = Backoff::new(BACKOFF_INITIAL, settings.period, self.deps.next_seed());
+        if self.under_way.is_some() {
+            return;
+        }
+        // A new period counts from the last poll; the first poll has its phase.
+        let delay = match self.started {
+            Some(started) => settings.period.saturating_sub(started.elapsed()),
+            None => settings.period.mul_f64(std::mem::take(&mut self.phase)),
+        };
+        self.arm(ctx, delay);
+    }
+}
+
+impl Handler<ServerReachable> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: ServerReachable, ctx: &mut Self::Context) {
+        if self.fact != Some(PollFact::Answered) {
+            self.backoff.reset();
+            self.start(ctx);
+        }
+    }
+}
+
+impl Handler<CredentialsTouched> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: CredentialsTouched, ctx: &mut Self::Context) {
+        if self.under_way.is_none()
+            && let Some(session) = &mut self.session
+        {
+            session.forget();
+            if matches!(self.fact, Some(PollFact::Refused(_))) {
+                self.backoff.reset();
+                self.start(ctx);
+            }
+        } else {
+            // The poll under way may have read the Secret before: what it brings back is loaded anew.
+            self.touched = true;
+            self.again |= matches!(self.fact, Some(PollFact::Refused(_)));
+        }
+    }
+}
+
+impl Handler<Resend> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: Resend, _: &mut Self::Context) {
+        self.tell_observed(&Cause::here(CauseKind::AdaptersObserved));
+        if let Some(fact) = self.fact.clone() {
+            self.peers.status.do_send(Report { fact: Fact::Poll(fact), cause: Cause::here(CauseKind::Fact) });
+        }
+    }
+}
+
+impl Handler<Wire> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, message: Wire, _: &mut Self::Context) {
+        self.peers = message.0;
+    }
+}
+
+impl Handler<Polled> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, polled: Polled, ctx: &mut Self::Context) {
+        if self.under_way.take().is_none() {
+            // A poll that was stopped in the moment in which it ended.
+            return;
+        }
+        let mut session = polled.session.unwrap_or_default();
+        if std::mem::take(&mut self.touched) {
+            session.forget();
+        }
+        self.session = Some(session);
+        let Some(settings) = self.settings else { return };
+        let mut delay = match polled.result {
+            Some(Ok(poll)) => {
+                self.backoff.reset();
+                if poll.provisioned
+                    && let Some(spec) = self.deps.spec(&self.key)
+                {
+                    info!(namespace = self.key.namespace, name = self.key.name, "provisioned the operator's account");
+                    let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
+                    let note = "The operator's account at the server was provisioned".to_owned();
+                    let related =
+                        Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
+                    self.deps.event(&about, NoticeKind::Normal, "AuthProvisioned", "ProvisionAccount", note, related);
+                }
+                self.observe(&poll, settings, &polled.span);
+                self.next_tick(settings.period)
+            }
+            Some(Err(error)) => {
+                self.failed(&error);
+                self.backoff.next().min(settings.period)
+            }
+            None => {
+                warn!(
+                    namespace = self.key.namespace,
+                    name = self.key.name,
+                    actor = Role::AdapterPoller.as_str(),
+                    "a poll panicked; it is tried again"
+                );
+                self.backoff.next().min(settings.period)
+            }
+        };
+        if self.again {
+            delay = Duration::ZERO;
+        }
+        self.arm(ctx, delay);
+    }
+}
+
+impl Handler<Stop> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

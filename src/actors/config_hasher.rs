@@ -1,0 +1,346 @@
+//! ConfigHasher: renders the configuration, keeps the ConfigMap and the generated Secrets, and computes the hash.
+//!
+//! The only writer of the ConfigMap and of the generated JWT and admin Secrets. It sends the hash; PortReconciler puts
+//! it on the pod template. A Secret that is missing or unreadable never changes the hash: it holds the last one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tracing::{info, warn};
+
+use super::Deps;
+use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::lifeline::Lifeline;
+use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
+use super::vault::{random_text, secret_bytes, secret_text};
+use crate::build::{admin_secret, config_map, jwt_secret, render};
+use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
+use crate::reconcile::stateful_set::HashInput;
+use crate::reconcile::status::ConfigFact;
+use crate::reconcile::{
+    Decision, Keys, SecretKey, ServerKey, ValidatedServer, config_hash, decide, generation_for_hash, meta, secrets_used,
+};
+
+/// Bytes of a generated JWT signing key; the server asks for 32 characters or more.
+const JWT_SECRET_LENGTH: usize = 48;
+/// Length of a generated administrator password.
+const ADMIN_PASSWORD_LENGTH: usize = 24;
+
+/// See the module.
+pub struct ConfigHasher {
+    key: ServerKey,
+    deps: Arc<Deps>,
+    peers: Peers,
+    flight: Flight,
+    last: Option<(ConfigHashed, ConfigFact)>,
+    /// resourceVersion of the ConfigMap and the YAML that it was seen to hold.
+    config_map: Option<(String, String)>,
+    _lifeline: Lifeline,
+}
+
+impl ConfigHasher {
+    /// A hasher that has computed nothing.
+    pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
+        let flight = Flight::new(key.clone(), Role::ConfigHasher, deps.gate.clone(), deps.next_seed());
+        Self { key, deps, peers, flight, last: None, config_map: None, _lifeline: lifeline }
+    }
+
+    fn tell(&self) {
+        if let Some((hashed, fact)) = &self.last {
+            self.peers.hashed.do_send(hashed.clone());
+            self.peers.status.do_send(Report { fact: Fact::Config(fact.clone()), cause: hashed.cause.clone() });
+        }
+    }
+}
+
+impl Actor for ConfigHasher {
+    type Context = Context<Self>;
+}
+
+impl Handler<Poke> for ConfigHasher {
+    type Result = ();
+    fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
+        crate::fault::hit("config-hasher.handler");
+        poke(self, ctx, message.0);
+    }
+}
+
+impl Handler<Resend> for ConfigHasher {
+    type Result = ();
+    fn handle(&mut self, _: Resend, _: &mut Self::Context) {
+        self.tell();
+    }
+}
+
+impl Handler<Wire> for ConfigHasher {
+    type Result = ();
+    fn handle(&mut self, message: Wire, _: &mut Self::Context) {
+        self.peers = message.0;
+    }
+}
+
+impl Handler<Finished<Outcome>> for ConfigHasher {
+    type Result = ();
+    fn handle(&mut self, end: Finished<Outcome>, ctx: &mut Self::Context) {
+        finished(self, ctx, end);
+    }
+}
+
+/// What a run found.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing is to be done for this server: gone, being deleted or invalid.
+    Idle,
+    /// Everything that is needed is there, or says what is missing.
+    Hashed {
+        /// For PortReconciler.
+        hashed: ConfigHashed,
+        /// For StatusReporter.
+        fact: ConfigFact,
+        /// resourceVersion and YAML of the ConfigMap.
+        config_map: Option<(String, String)>,
+        /// Whether a Secret could not be read, which only time may heal.
+        retry: bool,
+    },
+    /// A read or write failed.
+    Failed {
+        /// For StatusReporter.
+        fact: ConfigFact,
+    },
+}
+
+impl Worker for ConfigHasher {
+    type Outcome = Outcome;
+    fn flight(&mut self) -> &mut Flight {
+        &mut self.flight
+    }
+    fn job(&mut self, cause: &Cause) -> Job<Outcome> {
+        let run = Run {
+            deps: self.deps.clone(),
+            key: self.key.clone(),
+            known: self.config_map.clone(),
+            cause: cause.clone(),
+        };
+        Box::pin(async move { run.reconcile().await })
+    }
+    fn landed(&mut self, outcome: Outcome) -> Verdict {
+        match outcome {
+            Outcome::Idle => Verdict::Settled,
+            Outcome::Hashed { hashed, fact, config_map, retry } => {
+                let changed = self.last.as_ref().is_none_or(|(before, known)| {
+                    before.hash != hashed.hash || before.generation != hashed.generation || *known != fact
+                });
+                self.config_map = config_map;
+                self.last = Some((hashed, fact));
+                if changed {
+                    self.tell();
+                }
+                if retry { Verdict::Retry } else { Verdict::Settled }
+            }
+            Outcome::Failed { fact } => {
+                self.peers.status.do_send(Report { fact: Fact::Config(fact), cause: Cause::here(CauseKind::Fact) });
+                Verdict::Retry
+            }
+        }
+    }
+}
+
+/// One run.
+struct Run {
+    deps: Arc<Deps>,
+    key: ServerKey,
+    known: Option<(String, String)>,
+    cause: Cause,
+}
+
+/// The values that a Secret contributes, or why it cannot.
+enum Values {
+    Found(BTreeMap<SecretKey, Vec<u8>>),
+    Missing(String),
+    Unreadable(String),
+}
+
+impl Run {
+    async fn reconcile(self) -> Outcome {
+        crate::fault::hit("config-hasher.job");
+        let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
+        let Ok(server) = spec.server.clone() else { return Outcome::Idle };
+        if spec.deleting {
+            return Outcome::Idle;
+        }
+        let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+        let yaml = render(&server);
+        let config_map = match self.keep_config_map(&server, &about, &yaml).await {
+            Ok(known) => known,
+            Err(fact) => return Outcome::Failed { fact },
+        };
+        if let Err(fact) = self.keep_secrets(&server).await {
+            return Outcome::Failed { fact };
+        }
+        let mut values = BTreeMap::new();
+        let (mut missing, mut retry) = (Vec::new(), false);
+        for used in secrets_used(&server) {
+            match self.secret_values(&used.name, &used.keys).await {
+                Values::Found(found) => values.extend(found),
+                Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
+                Values::Unreadable(why) => {
+                    retry = true;
+                    missing.push(format!("{} cannot be read ({why}), needed for {}", used.name, used.purpose));
+                }
+            }
+        }
+        let generation = server.generation;
+        let (hash, fact) = if missing.is_empty() {
+            let hash = config_hash(&yaml, &values, generation_for_hash(&server));
+            (HashInput::Hash(hash), ConfigFact::Valid { generation })
+        } else {
+            let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));
+            warn!(namespace = self.key.namespace, name = self.key.name, "the config hash is held: {text}");
+            (HashInput::Held, ConfigFact::SecretMissing { generation, text })
+        };
+        let cause = Cause { kind: CauseKind::ConfigHashed, span: self.cause.span.clone() };
+        Outcome::Hashed { hashed: ConfigHashed { generation, hash, cause }, fact, config_map, retry }
+    }
+
+    async fn keep_config_map(
+        &self,
+        server: &ValidatedServer,
+        about: &CrRef,
+        yaml: &str,
+    ) -> Result<Option<(String, String)>, ConfigFact> {
+        let names = server.names();
+        let (namespace, name) = (&self.key.namespace, names.config_map());
+        let cached = self.deps.caches.config_maps.get(namespace, &name);
+        if let (Some((version, known)), Some(cached)) = (&self.known, &cached)
+            && known == yaml
+            && meta(cached, "resourceVersion") == version
+            && !crate::fault::on("rewrite-config-map")
+        {
+            return Ok(self.known.clone());
+        }
+        let desired = serde_json::to_value(config_map(server, yaml)).unwrap_or_default();
+        let failed = |error: &KubeError| ConfigFact::Failed { reason: "ConfigMapNotFound", text: error.to_string() };
+        let live = self.deps.cluster.get(Kind::ConfigMap, namespace, &name).await.map_err(|error| failed(&error))?;
+        let written = match decide(live.as_ref(), &desired, &server.uid) {
+            Decision::Nothing if crate::fault::on("rewrite-config-map") => {
+                let live = live.unwrap_or_default();
+                self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &live).await
+            }
+            Decision::Nothing => Ok(live.unwrap_or_default()),
+            Decision::Create(object) => self.deps.cluster.create(Kind::ConfigMap, namespace, &object).await,
+            Decision::Replace(object, changes) => {
+                info!(
+                    namespace,
+                    name = self.key.name,
+                    config_map = name,
+                    changes = changes.join(", "),
+                    "the ConfigMap follows the spec"
+                );
+                self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &object).await
+            }
+            Decision::BeingDeleted => {
+                let text = format!("ConfigMap {name} is being deleted; it is made again when it is gone");
+                return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text });
+            }
+            Decision::NotOwned => {
+                let text = format!("ConfigMap {name} belongs to somebody else; rename or remove it");
+                let note = text.clone();
+                self.deps.event(
+                    about,
+                    NoticeKind::Warning,
+                    "NotOwned",
+                    "KeepConfigMap",
+                    note,
+                    Some((Kind::ConfigMap, name)),
+                );
+                return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text });
+            }
+        };
+        let written = written.map_err(|error| failed(&error))?;
+        Ok(Some((meta(&written, "resourceVersion").to_owned(), yaml.to_owned())))
+    }
+
+    /// Creates the Secrets that the user did not give, once; what is there is taken up as it is.
+    async fn keep_secrets(&self, server: &ValidatedServer) -> Result<(), ConfigFact> {
+        let names = server.names();
+        let namespace = &self.key.namespace;
+        let failed = |error: &KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
+        if server.jwt.secret.is_none() {
+            let name = names.jwt_secret();
+            let found = self.deps.cluster.get(Kind::Secret, namespace, &name).await.map_err(|error| failed(&error))?;
+            if found.is_none() {
+                let made =
+                    serde_json::to_value(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).unwrap_or_default();
+                self.create_secret(&made).await.map_err(|error| failed(&error))?;
+            }
+        }
+        if server.admin.password.is_none() {
+            let name = names.admin_secret();
+            let found = self.deps.cluster.get(Kind::Secret, namespace, &name).await.map_err(|error| failed(&error))?;
+            if found.is_none() {
+                // An existing server never seeds its administrator again: a password that an older release made stays.
+                let legacy = names.legacy_admin_secret();
+                let legacy =
+                    self.deps.cluster.get(Kind::Secret, namespace, &legacy).await.map_err(|error| failed(&error))?;
+                let password = legacy
+                    .and_then(|secret| secret_text(&secret, "password"))
+                    .filter(|password| !password.is_empty())
+                    .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
+                let made =
+                    serde_json::to_value(admin_secret(server, &server.admin.username, &password)).unwrap_or_default();
+                self.create_secret(&made).await.map_err(|error| failed(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_secret(&self, secret: &serde_json::Value) -> Result<(), KubeError> {
+        match self.deps.cluster.create(Kind::Secret, &self.key.namespace, secret).await {
+            // Somebody made it meanwhile: theirs counts, and is read like any other.
+            Err(error) if !error.is_already_exists() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn secret_values(&self, name: &str, keys: &Keys) -> Values {
+        let secret = match self.deps.cluster.get(Kind::Secret, &self.key.namespace, name).await {
+            Ok(Some(secret)) => secret,
+            Ok(None) => return Values::Missing("it does not exist".to_owned()),
+            Err(error) => return Values::Unreadable(error.category().to_owned()),
+        };
+        let mut found = BTreeMap::new();
+        let mut take = |key: &str| {
+            let value = secret_bytes(&secret, key);
+            let there = value.is_some();
+            if let Some(value) = value {
+                found.insert(SecretKey { name: name.to_owned(), key: key.to_owned() }, value);
+            }
+            there
+        };
+        match keys {
+            Keys::All => {
+                let all: Vec<String> =
+                    secret["data"].as_object().into_iter().flat_map(|data| data.keys().cloned()).collect();
+                for key in all {
+                    take(&key);
+                }
+            }
+            Keys::Named(named) => {
+                for wanted in named {
+                    if !take(&wanted.key) && wanted.required {
+                        return Values::Missing(format!("it has no key {}", wanted.key));
+                    }
+                }
+            }
+        }
+        Values::Found(found)
+    }
+}
+
+impl Handler<Stop> for ConfigHasher {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

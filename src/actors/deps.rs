@@ -1,0 +1,87 @@
+//! What every actor is given: the doors to the outside and the caches of what was seen. No globals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use super::gate::Gate;
+use super::specs::{Spec, Specs};
+use crate::cluster::{Cache, Cluster, CrRef, Events, Kind, Notice, NoticeKind};
+use crate::dittofs::{HttpClient, UrlTemplate};
+use crate::reconcile::ServerKey;
+
+/// What the watches have seen.
+#[derive(Default)]
+pub struct Caches {
+    /// DittoServers.
+    pub servers: Cache,
+    /// StatefulSets with our label.
+    pub stateful_sets: Cache,
+    /// Services with our label.
+    pub services: Cache,
+    /// ConfigMaps with our label, metadata only.
+    pub config_maps: Cache,
+}
+
+impl Caches {
+    /// Whether every cache was filled once: nothing is decided before.
+    pub fn are_synced(&self) -> bool {
+        [&self.servers, &self.stateful_sets, &self.services, &self.config_maps].iter().all(|cache| cache.is_synced())
+    }
+}
+
+/// Shared by all actors.
+pub struct Deps {
+    /// The Kubernetes API.
+    pub cluster: Cluster,
+    /// Events about DittoServers.
+    pub events: Events,
+    /// What was seen.
+    pub caches: Caches,
+    /// Checked DittoServers.
+    pub specs: Specs,
+    /// The DittoFS API.
+    pub http: HttpClient,
+    /// Where each server's API is.
+    pub template: UrlTemplate,
+    /// Passed by every job.
+    pub gate: Gate,
+    /// Origin of the monotonic times that the pure ring is given.
+    pub origin: Instant,
+    /// Seed of every jitter; random in production, fixed in tests.
+    pub seed: u64,
+    /// How many seeds were given out.
+    pub seeds: AtomicU64,
+}
+
+impl Deps {
+    /// The newest known state of the server.
+    pub fn spec(&self, key: &ServerKey) -> Option<Arc<Spec>> {
+        self.specs.current(&self.caches.servers, key)
+    }
+
+    /// A seed that no other actor has.
+    pub fn next_seed(&self) -> u64 {
+        let count = self.seeds.fetch_add(1, Ordering::Relaxed);
+        self.seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile.
+    pub fn event(
+        &self,
+        about: &CrRef,
+        kind: NoticeKind,
+        reason: &'static str,
+        action: &'static str,
+        note: String,
+        related: Option<(Kind, String)>,
+    ) {
+        let Some(pass) = self.gate.enter() else { return };
+        let (events, about) = (self.events.clone(), about.clone());
+        tokio::spawn(async move {
+            events.publish(&about, Notice { kind, reason, action, note, related }).await;
+            drop(pass);
+        });
+    }
+}

@@ -1,0 +1,79 @@
+//! The gate that every write passes: closed at shutdown, and then waited for until the last job is through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// Counts jobs under way and refuses new ones once closed. A clone is the same gate.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    closed: AtomicBool,
+    inside: AtomicUsize,
+    left: Notify,
+}
+
+/// Held by a job while it runs.
+#[derive(Debug)]
+pub struct Pass(Arc<Inner>);
+
+impl Gate {
+    /// A pass for one job; None once the gate is closed.
+    pub fn enter(&self) -> Option<Pass> {
+        self.0.inside.fetch_add(1, Ordering::SeqCst);
+        let pass = Pass(self.0.clone());
+        // Counted first, so that a closing gate either refuses this job or waits for it.
+        (!self.0.closed.load(Ordering::SeqCst)).then_some(pass)
+    }
+
+    /// No job starts from now on.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until no job is under way, at most for `patience`. True when none is.
+    pub async fn drained(&self, patience: Duration) -> bool {
+        let empty = async {
+            loop {
+                let left = self.0.left.notified();
+                if self.0.inside.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                left.await;
+            }
+        };
+        tokio::time::timeout(patience, empty).await.is_ok()
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+        self.0.left.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_gate_refuses_and_waits_for_who_is_inside() {
+        let gate = Gate::default();
+        let pass = gate.enter().expect("open");
+        gate.close();
+        assert!(gate.enter().is_none());
+        assert!(!gate.drained(Duration::from_secs(1)).await, "one is inside");
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.drained(Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
+        drop(pass);
+        assert!(waiting.await.expect("no panic"));
+    }
+}

@@ -1,0 +1,234 @@
+//! The messages. Each carries its cause and the trace that it belongs to, never a copy of a Kubernetes object; a fact
+//! that exists nowhere else (a hash, an observation) carries its value, and the newest replaces the one before.
+
+use std::fmt;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tracing::Span;
+
+use crate::reconcile::stateful_set::HashInput;
+use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact};
+use crate::reconcile::{ObservedAdapter, ServerKey};
+
+/// Why something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CauseKind {
+    /// The family was started.
+    Start,
+    /// The DittoServer changed.
+    ServerChanged,
+    /// An object that it owns changed.
+    ObjectChanged,
+    /// A Secret that it names changed.
+    SecretChanged,
+    /// ConfigHasher computed a hash.
+    ConfigHashed,
+    /// A poll brought something new.
+    AdaptersObserved,
+    /// Something to report.
+    Fact,
+    /// The full resync.
+    Resync,
+    /// An attempt before this one failed.
+    Retry,
+}
+
+impl CauseKind {
+    /// Static label for logs and spans.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::ServerChanged => "server-changed",
+            Self::ObjectChanged => "object-changed",
+            Self::SecretChanged => "secret-changed",
+            Self::ConfigHashed => "config-hashed",
+            Self::AdaptersObserved => "adapters-observed",
+            Self::Fact => "fact",
+            Self::Resync => "resync",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// A cause and the span that it happened in: the trace goes where the message goes, since actix carries none.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    /// What happened.
+    pub kind: CauseKind,
+    /// Where; disabled when nothing traces.
+    pub span: Span,
+}
+
+impl Cause {
+    /// A cause in the current span.
+    pub fn here(kind: CauseKind) -> Self {
+        Self { kind, span: Span::current() }
+    }
+}
+
+/// Something about the server changed: look again.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Poke(pub Cause);
+
+/// ConfigHasher to PortReconciler: what the template's hash has to be.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ConfigHashed {
+    /// `metadata.generation` of the spec that was hashed.
+    pub generation: i64,
+    /// The hash, or that it is held.
+    pub hash: HashInput,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// AdapterPoller to PortReconciler and ServiceReconciler: a full, valid answer of the server.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct AdaptersObserved {
+    /// Sorted by type.
+    pub adapters: Arc<Vec<ObservedAdapter>>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Any worker to StatusReporter.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Report {
+    /// What was found or done.
+    pub fact: Fact,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What StatusReporter gathers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// From ConfigHasher.
+    Config(ConfigFact),
+    /// From AdapterPoller: the result of the last poll.
+    Poll(PollFact),
+    /// From AdapterPoller: the adapters of the last valid answer.
+    Adapters(Arc<Vec<ObservedAdapter>>),
+    /// From PortReconciler.
+    Ports(PortsFact),
+    /// From ServiceReconciler.
+    Services(ServicesFact),
+}
+
+/// Whoever listens to you is new and knows nothing: say your last fact again.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Resend;
+
+/// Your siblings' addresses, after one of them was started anew.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Wire(pub Peers);
+
+/// Where a family's facts go.
+#[derive(Clone)]
+pub struct Peers {
+    /// PortReconciler.
+    pub hashed: Recipient<ConfigHashed>,
+    /// PortReconciler and ServiceReconciler.
+    pub observed: Vec<Recipient<AdaptersObserved>>,
+    /// StatusReporter.
+    pub status: Recipient<Report>,
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("observed", &self.observed.len()).finish_non_exhaustive()
+    }
+}
+
+/// To AdapterPoller: the Secret with its credentials, or the administrator's, was changed by somebody.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CredentialsTouched;
+
+/// To AdapterPoller: the server's pod became ready; it is worth a poll at once.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ServerReachable;
+
+/// To a test or a dump: what the actor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Watches the Kubernetes API.
+    CrWatcher,
+    /// Config and hash.
+    ConfigHasher,
+    /// Adapters of the server.
+    AdapterPoller,
+    /// Services.
+    ServiceReconciler,
+    /// StatefulSet.
+    PortReconciler,
+    /// `.status`.
+    StatusReporter,
+}
+
+impl Role {
+    /// Static label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CrWatcher => "cr-watcher",
+            Self::ConfigHasher => "config-hasher",
+            Self::AdapterPoller => "adapter-poller",
+            Self::ServiceReconciler => "service-reconciler",
+            Self::PortReconciler => "port-reconciler",
+            Self::StatusReporter => "status-reporter",
+        }
+    }
+}
+
+/// To the Supervisor: a child's actor is no more.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChildEnded {
+    /// Whose family; None for the watcher.
+    pub key: Option<ServerKey>,
+    /// Which child.
+    pub role: Role,
+    /// Which life of it: an end that the Supervisor itself asked for is of a life it no longer knows.
+    pub life: u64,
+    /// Whether it ended in a panic.
+    pub panicked: bool,
+}
+
+/// CrWatcher to Supervisor: something was seen.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Seen {
+    /// What.
+    pub what: Sighting,
+    /// Where the event is traced.
+    pub cause: Cause,
+}
+
+/// What CrWatcher saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// A DittoServer came, changed or went.
+    Server(ServerKey),
+    /// A StatefulSet, with the server that owns it, or the one of its name.
+    StatefulSet(ServerKey),
+    /// A Service of this server.
+    Service(ServerKey),
+    /// A ConfigMap of this server.
+    ConfigMap(ServerKey),
+    /// A Secret: namespace and name.
+    Secret(String, String),
+    /// Everything was listed anew.
+    Resync,
+}
+
+/// End, in order: what is under way is dropped.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;

@@ -1,0 +1,341 @@
+//! PortReconciler: the only writer of the StatefulSet.
+//!
+//! Reads the newest StatefulSet, asks the pure ring what to do, replaces it at the resourceVersion that was read, and
+//! on a conflict reads it again: a bounded number of times, with jitter between. What to do is decided in
+//! [`crate::reconcile::stateful_set`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde_json::Value;
+use tracing::{debug, info, warn};
+
+use super::Deps;
+use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::lifeline::Lifeline;
+use super::messages::{AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Stop, Wire};
+use super::specs::Spec;
+use crate::backoff::Backoff;
+use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
+use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
+use crate::reconcile::status::PortsFact;
+use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint};
+
+/// Attempts of one run at a StatefulSet that others keep changing.
+const ATTEMPTS: u32 = 5;
+/// First and longest pause between them.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+
+/// See the module.
+pub struct PortReconciler {
+    key: ServerKey,
+    deps: Arc<Deps>,
+    status: Recipient<Report>,
+    flight: Flight,
+    hashed: Option<(i64, HashInput)>,
+    adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    /// A write that the API server turned into no change: not sent again while both sides stay as they are.
+    settled: Option<String>,
+    last: Option<PortsFact>,
+    _lifeline: Lifeline,
+}
+
+impl PortReconciler {
+    /// A reconciler that knows neither hash nor adapters.
+    pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
+        let flight = Flight::new(key.clone(), Role::PortReconciler, deps.gate.clone(), deps.next_seed());
+        Self { key, deps, status, flight, hashed: None, adapters: None, settled: None, last: None, _lifeline: lifeline }
+    }
+}
+
+impl Actor for PortReconciler {
+    type Context = Context<Self>;
+}
+
+impl Handler<Poke> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
+        crate::fault::hit("port-reconciler.handler");
+        poke(self, ctx, message.0);
+    }
+}
+
+impl Handler<ConfigHashed> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, message: ConfigHashed, ctx: &mut Self::Context) {
+        self.hashed = Some((message.generation, message.hash));
+        poke(self, ctx, message.cause);
+    }
+}
+
+impl Handler<AdaptersObserved> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
+        crate::fault::hit("port-reconciler.observed");
+        self.adapters = Some(message.adapters);
+        poke(self, ctx, message.cause);
+    }
+}
+
+impl Handler<Resend> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, _: Resend, _: &mut Self::Context) {
+        if let Some(fact) = self.last.clone() {
+            self.status.do_send(Report { fact: Fact::Ports(fact), cause: Cause::here(CauseKind::Fact) });
+        }
+    }
+}
+
+impl Handler<Wire> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, message: Wire, _: &mut Self::Context) {
+        self.status = message.0.status;
+    }
+}
+
+impl Handler<Finished<Outcome>> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, end: Finished<Outcome>, ctx: &mut Self::Context) {
+        finished(self, ctx, end);
+    }
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Outcome {
+    fact: Option<PortsFact>,
+    settled: Option<String>,
+    verdict: Verdict,
+    cause: Cause,
+}
+
+impl Worker for PortReconciler {
+    type Outcome = Outcome;
+    fn flight(&mut self) -> &mut Flight {
+        &mut self.flight
+    }
+    fn job(&mut self, cause: &Cause) -> Job<Outcome> {
+        let run = Run {
+            deps: self.deps.clone(),
+            key: self.key.clone(),
+            hashed: self.hashed.clone(),
+            adapters: self.adapters.clone(),
+            settled: self.settled.clone(),
+            seed: self.deps.next_seed(),
+            cause: cause.clone(),
+        };
+        Box::pin(run.reconcile())
+    }
+    fn landed(&mut self, outcome: Outcome) -> Verdict {
+        self.settled = outcome.settled;
+        if let Some(fact) = outcome.fact
+            && self.last.as_ref() != Some(&fact)
+        {
+            self.last = Some(fact.clone());
+            self.status.do_send(Report { fact: Fact::Ports(fact), cause: outcome.cause });
+        }
+        outcome.verdict
+    }
+}
+
+/// One run.
+struct Run {
+    deps: Arc<Deps>,
+    key: ServerKey,
+    hashed: Option<(i64, HashInput)>,
+    adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    settled: Option<String>,
+    seed: u64,
+    cause: Cause,
+}
+
+impl Run {
+    async fn reconcile(mut self) -> Outcome {
+        crate::fault::hit("port-reconciler.job");
+        let Some(spec) = self.deps.spec(&self.key) else { return self.end(None, Verdict::Settled) };
+        let Ok(server) = spec.server.clone() else { return self.end(None, Verdict::Settled) };
+        // The cache answers for the common case, in which nothing differs; whatever is written is read first.
+        let name = server.names().stateful_set();
+        let cached = self.deps.caches.stateful_sets.get(&self.key.namespace, &name);
+        if let Some(cached) = cached.as_deref()
+            && let Plan::Nothing { deferred } = self.plan(&spec, &server, Some(cached), None)
+        {
+            return self.end(Some(self.applied(&server, deferred)), Verdict::Settled);
+        }
+        match self.write(&spec, &server, &name).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                warn!(namespace = self.key.namespace, name, error = %error, "the StatefulSet cannot be reconciled");
+                let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+                let note = format!("StatefulSet {name}: {error}");
+                let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
+                self.deps.event(
+                    &about,
+                    NoticeKind::Warning,
+                    "ReconcileFailed",
+                    "ReconcileStatefulSet",
+                    note,
+                    Some((Kind::StatefulSet, name)),
+                );
+                self.end(Some(fact), Verdict::Retry)
+            }
+        }
+    }
+
+    fn plan(&self, spec: &Spec, server: &ValidatedServer, live: Option<&Value>, orphan: Option<&Value>) -> Plan {
+        // A hash belongs to the generation that it was computed from: image and hash reach the template in one write.
+        let hash = match &self.hashed {
+            Some((generation, hash)) if *generation == spec.generation => hash.clone(),
+            _ => HashInput::Pending,
+        };
+        let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
+        plan(Input { server, hash: &hash, adapters, live, orphan })
+    }
+
+    fn applied(&self, server: &ValidatedServer, deferred: bool) -> PortsFact {
+        let held = matches!(self.hashed, Some((_, HashInput::Held)));
+        PortsFact { applied: (!held).then_some(server.generation), deferred, problem: None }
+    }
+
+    async fn write(&mut self, spec: &Spec, server: &ValidatedServer, name: &str) -> Result<Outcome, KubeError> {
+        let namespace = self.key.namespace.clone();
+        let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+        let related = Some((Kind::StatefulSet, name.to_owned()));
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1, self.seed);
+        let mut attempt = 1;
+        loop {
+            let live = self.deps.cluster.get(Kind::StatefulSet, &namespace, name).await?;
+            let orphan = match live {
+                None => self.deps.cluster.get(Kind::Pod, &namespace, &server.names().pod()).await?,
+                Some(_) => None,
+            };
+            let written = match self.plan(spec, server, live.as_ref(), orphan.as_ref()) {
+                Plan::Nothing { deferred } => {
+                    return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                }
+                Plan::Wait(what) => {
+                    debug!(namespace, name, "the StatefulSet waits for {what}");
+                    let problem = live.is_none().then(|| format!("the StatefulSet waits for {what}"));
+                    return Ok(self.end(Some(PortsFact { problem, ..PortsFact::default() }), Verdict::Settled));
+                }
+                Plan::NotOwned => {
+                    let note = format!("StatefulSet {name} belongs to somebody else; rename or remove it");
+                    let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
+                    self.deps.event(&about, NoticeKind::Warning, "NotOwned", "ReconcileStatefulSet", note, related);
+                    return Ok(self.end(Some(fact), Verdict::Retry));
+                }
+                Plan::BeingDeleted => {
+                    let problem = format!("StatefulSet {name} is being deleted; it is made again when it is gone");
+                    return Ok(
+                        self.end(Some(PortsFact { problem: Some(problem), ..PortsFact::default() }), Verdict::Retry)
+                    );
+                }
+                Plan::Create(object) => {
+                    let made = self.deps.cluster.create(Kind::StatefulSet, &namespace, &object).await;
+                    if made.is_ok() {
+                        info!(
+                            namespace,
+                            name = self.key.name,
+                            cause = self.cause.kind.as_str(),
+                            "created the StatefulSet"
+                        );
+                        let note = format!("Created StatefulSet {name}");
+                        self.deps.event(
+                            &about,
+                            NoticeKind::Normal,
+                            "Created",
+                            "CreateStatefulSet",
+                            note,
+                            related.clone(),
+                        );
+                    }
+                    made.map(|made| (made, false))
+                }
+                Plan::Replace { object, changes, ports_changed, rolls, deferred } => {
+                    let print = fingerprint(live.as_ref(), &object);
+                    if self.settled.as_ref() == Some(&print) {
+                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                    }
+                    let changes = changes.join(", ");
+                    let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
+                    if let Ok(stored) = &written {
+                        info!(
+                            namespace,
+                            name = self.key.name,
+                            cause = self.cause.kind.as_str(),
+                            changes,
+                            rolls,
+                            held = deferred,
+                            "replaced the StatefulSet"
+                        );
+                        if ports_changed {
+                            let held =
+                                if deferred { "; held back from the running pod until its next rollout" } else { "" };
+                            let note =
+                                format!("Container ports of StatefulSet {name} follow the adapters: {changes}{held}");
+                            self.deps.event(
+                                &about,
+                                NoticeKind::Normal,
+                                "ContainerPortsUpdated",
+                                "ReplaceStatefulSet",
+                                note,
+                                related.clone(),
+                            );
+                        }
+                        self.settled = self.normalised(spec, server, stored);
+                    }
+                    written.map(|stored| (stored, deferred))
+                }
+            };
+            match written {
+                // The new state is planned against once more: a hold is settled, the common case is done.
+                Ok((stored, _)) => match self.plan(spec, server, Some(&stored), None) {
+                    Plan::Nothing { deferred } => {
+                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                    }
+                    _ if self.settled.is_some() => {
+                        return Ok(self.end(Some(self.applied(server, false)), Verdict::Settled));
+                    }
+                    _ => {}
+                },
+                Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
+                    debug!(namespace, name, attempt, "the StatefulSet changed meanwhile; reading it again");
+                    if attempt == ATTEMPTS {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            if attempt == ATTEMPTS {
+                return Ok(self.end(None, Verdict::Retry));
+            }
+            attempt += 1;
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    /// The print of what we would send again although the API server just stored our wish in its own words.
+    fn normalised(&self, spec: &Spec, server: &ValidatedServer, stored: &Value) -> Option<String> {
+        match self.plan(spec, server, Some(stored), None) {
+            Plan::Replace { object, .. } => Some(fingerprint(Some(stored), &object)),
+            _ => None,
+        }
+    }
+
+    fn end(&self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
+        Outcome {
+            fact,
+            settled: self.settled.clone(),
+            verdict,
+            cause: Cause { kind: CauseKind::Fact, span: self.cause.span.clone() },
+        }
+    }
+}
+
+impl Handler<Stop> for PortReconciler {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,348 @@
+//! ServiceReconciler: the only writer of the Services of one server.
+//!
+//! What is there is compared with what should be in the pure ring ([`crate::reconcile::plan_services`]); every object
+//! that is written is read first and replaced from that JSON. One Service that cannot be written stops no other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::Deps;
+use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::lifeline::Lifeline;
+use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
+use crate::backoff::Backoff;
+use crate::cluster::{CrRef, Deletion, Kind, KubeError, NoticeKind};
+use crate::reconcile::status::ServicesFact;
+use crate::reconcile::{
+    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
+};
+
+/// Attempts of one run at a Service that others keep changing.
+const ATTEMPTS: u32 = 4;
+/// First and longest pause between them.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How long until another look at a foreign object, or at one that is being deleted, when no event says it is gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct ServiceReconciler {
+    key: ServerKey,
+    deps: Arc<Deps>,
+    status: Recipient<Report>,
+    flight: Flight,
+    adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    /// Per Service, a write that the API server turned into no change.
+    settled: BTreeMap<String, String>,
+    last: Option<ServicesFact>,
+    _lifeline: Lifeline,
+}
+
+impl ServiceReconciler {
+    /// A reconciler that knows no adapters.
+    pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
+        let flight = Flight::new(key.clone(), Role::ServiceReconciler, deps.gate.clone(), deps.next_seed());
+        Self { key, deps, status, flight, adapters: None, settled: BTreeMap::new(), last: None, _lifeline: lifeline }
+    }
+}
+
+impl Actor for ServiceReconciler {
+    type Context = Context<Self>;
+}
+
+impl Handler<Poke> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
+        crate::fault::hit("service-reconciler.handler");
+        poke(self, ctx, message.0);
+    }
+}
+
+impl Handler<AdaptersObserved> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
+        crate::fault::hit("service-reconciler.observed");
+        self.adapters = Some(message.adapters);
+        poke(self, ctx, message.cause);
+    }
+}
+
+impl Handler<Resend> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, _: Resend, _: &mut Self::Context) {
+        if let Some(fact) = self.last.clone() {
+            self.status.do_send(Report { fact: Fact::Services(fact), cause: Cause::here(CauseKind::Fact) });
+        }
+    }
+}
+
+impl Handler<Wire> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, message: Wire, _: &mut Self::Context) {
+        self.status = message.0.status;
+    }
+}
+
+impl Handler<Finished<Outcome>> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, end: Finished<Outcome>, ctx: &mut Self::Context) {
+        finished(self, ctx, end);
+    }
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Outcome {
+    fact: Option<ServicesFact>,
+    settled: BTreeMap<String, String>,
+    verdict: Verdict,
+    cause: Cause,
+}
+
+impl Worker for ServiceReconciler {
+    type Outcome = Outcome;
+    fn flight(&mut self) -> &mut Flight {
+        &mut self.flight
+    }
+    fn job(&mut self, cause: &Cause) -> Job<Outcome> {
+        let run = Run {
+            deps: self.deps.clone(),
+            key: self.key.clone(),
+            adapters: self.adapters.clone(),
+            settled: self.settled.clone(),
+            seed: self.deps.next_seed(),
+            cause: cause.clone(),
+        };
+        Box::pin(run.reconcile())
+    }
+    fn landed(&mut self, outcome: Outcome) -> Verdict {
+        self.settled = outcome.settled;
+        if let Some(fact) = outcome.fact
+            && self.last.as_ref() != Some(&fact)
+        {
+            self.last = Some(fact.clone());
+            self.status.do_send(Report { fact: Fact::Services(fact), cause: outcome.cause });
+        }
+        outcome.verdict
+    }
+}
+
+/// One run.
+struct Run {
+    deps: Arc<Deps>,
+    key: ServerKey,
+    adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    settled: BTreeMap<String, String>,
+    seed: u64,
+    cause: Cause,
+}
+
+/// What became of one Service.
+enum Kept {
+    /// It is as it should be.
+    Yes,
+    /// It is being deleted; its successor waits.
+    Waiting,
+    /// Somebody else's, or it cannot be written.
+    Problem(String),
+}
+
+impl Run {
+    async fn reconcile(mut self) -> Outcome {
+        crate::fault::hit("service-reconciler.job");
+        let idle =
+            |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, cause: run.cause };
+        let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
+        let Ok(server) = spec.server.clone() else { return idle(self) };
+        let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+        let live = self.deps.caches.services.owned_by(&server.uid);
+        let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
+        let plan = plan_services(&server, adapters, &live);
+
+        let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
+        let (mut failed, mut blocked) = (false, false);
+        for remove in plan.remove {
+            if let Err(problem) = self.remove(&about, &remove).await {
+                failed = true;
+                fact.problems.push(problem);
+            }
+        }
+        for ensure in plan.ensure {
+            let cached = live.iter().find(|service| crate::reconcile::meta(service, "name") == ensure.name);
+            if let Some(cached) = cached
+                && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
+                && !crate::fault::on("rewrite-services")
+            {
+                continue;
+            }
+            match self.keep(&about, &server, &ensure).await {
+                Ok(Kept::Yes) => {}
+                Ok(Kept::Waiting) => {
+                    blocked = true;
+                    fact.waiting.push(ensure.name);
+                }
+                Ok(Kept::Problem(problem)) => {
+                    blocked = true;
+                    fact.problems.push(problem);
+                }
+                Err(error) => {
+                    failed = true;
+                    let note = format!("Service {}: {error}", ensure.name);
+                    warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled");
+                    let reason = if ensure.adapter.is_some() { "AdapterServiceFailed" } else { "ReconcileFailed" };
+                    let related = Some((Kind::Service, ensure.name.clone()));
+                    self.deps.event(&about, NoticeKind::Warning, reason, "KeepService", note.clone(), related);
+                    fact.problems.push(note);
+                }
+            }
+        }
+        if failed || blocked {
+            fact.applied = None;
+        }
+        let verdict = if failed {
+            Verdict::Retry
+        } else if blocked {
+            Verdict::After(LOOK_AGAIN)
+        } else {
+            Verdict::Settled
+        };
+        let cause = Cause { kind: CauseKind::Fact, span: self.cause.span.clone() };
+        Outcome { fact: Some(fact), settled: self.settled, verdict, cause }
+    }
+
+    async fn remove(&self, about: &CrRef, remove: &Remove) -> Result<(), String> {
+        let related = Some((Kind::Service, remove.name.clone()));
+        match self.deps.cluster.delete(Kind::Service, &self.key.namespace, &remove.name, &remove.uid).await {
+            Ok(Deletion::Done) => {
+                info!(
+                    namespace = self.key.namespace,
+                    name = self.key.name,
+                    service = remove.name,
+                    cause = self.cause.kind.as_str(),
+                    why = remove.why,
+                    "deleted a Service"
+                );
+                if remove.adapter.is_some() {
+                    let note = format!("Deleted Service {}: {}", remove.name, remove.why);
+                    self.deps.event(about, NoticeKind::Normal, "AdapterServiceDeleted", "DeleteService", note, related);
+                }
+                Ok(())
+            }
+            Ok(Deletion::AlreadyGone | Deletion::OtherObject) => Ok(()),
+            Err(error) => {
+                let note = format!("Service {} cannot be deleted: {error}", remove.name);
+                warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted");
+                self.deps.event(
+                    about,
+                    NoticeKind::Warning,
+                    "AdapterServiceFailed",
+                    "DeleteService",
+                    note.clone(),
+                    related,
+                );
+                Err(note)
+            }
+        }
+    }
+
+    async fn keep(&mut self, about: &CrRef, server: &ValidatedServer, ensure: &Ensure) -> Result<Kept, KubeError> {
+        let namespace = self.key.namespace.clone();
+        let name = &ensure.name;
+        let related = Some((Kind::Service, name.clone()));
+        let mut pause = Backoff::new(PAUSE.0, PAUSE.1, self.seed);
+        let mut attempt = 1;
+        loop {
+            let live = self.deps.cluster.get(Kind::Service, &namespace, name).await?;
+            let written = match decide(live.as_ref(), &ensure.desired, &server.uid) {
+                Decision::Nothing => return Ok(Kept::Yes),
+                Decision::BeingDeleted => return Ok(Kept::Waiting),
+                Decision::NotOwned => {
+                    let note = format!("Service {name} belongs to somebody else; rename or remove it");
+                    self.deps.event(about, NoticeKind::Warning, "NotOwned", "KeepService", note.clone(), related);
+                    return Ok(Kept::Problem(note));
+                }
+                Decision::Create(object) => self.create(about, ensure, &object).await,
+                Decision::Replace(object, changes) => {
+                    if self.settled.get(name) == Some(&fingerprint(live.as_ref(), &object)) {
+                        return Ok(Kept::Yes);
+                    }
+                    self.replace(about, server, ensure, &object, &changes).await
+                }
+            };
+            match written {
+                Ok(_) => return Ok(Kept::Yes),
+                Err(error) if error.is_being_deleted() => return Ok(Kept::Waiting),
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) => {}
+                Err(error) => return Err(error),
+            }
+            attempt += 1;
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    async fn create(&self, about: &CrRef, ensure: &Ensure, object: &Value) -> Result<Value, KubeError> {
+        let made = self.deps.cluster.create(Kind::Service, &self.key.namespace, object).await?;
+        info!(
+            namespace = self.key.namespace,
+            name = self.key.name,
+            service = ensure.name,
+            cause = self.cause.kind.as_str(),
+            "created a Service"
+        );
+        if let Some(adapter) = &ensure.adapter {
+            let port = made.pointer("/spec/ports/0/port").map(Value::to_string).unwrap_or_default();
+            let note = format!("Created Service {} for adapter {adapter} on port {port}", ensure.name);
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event(about, NoticeKind::Normal, "AdapterServiceCreated", "CreateService", note, related);
+        }
+        Ok(made)
+    }
+
+    async fn replace(
+        &mut self,
+        about: &CrRef,
+        server: &ValidatedServer,
+        ensure: &Ensure,
+        object: &Value,
+        changes: &[String],
+    ) -> Result<Value, KubeError> {
+        let name = &ensure.name;
+        let stored = self.deps.cluster.replace(Kind::Service, &self.key.namespace, name, object).await?;
+        let changes = changes.join(", ");
+        info!(
+            namespace = self.key.namespace,
+            name = self.key.name,
+            service = name,
+            cause = self.cause.kind.as_str(),
+            changes,
+            "replaced a Service"
+        );
+        if ensure.adapter.is_some() {
+            let note = format!("Updated Service {name}: {changes}");
+            let related = Some((Kind::Service, name.clone()));
+            self.deps.event(about, NoticeKind::Normal, "AdapterServiceUpdated", "ReplaceService", note, related);
+        }
+        match decide(Some(&stored), &ensure.desired, &server.uid) {
+            Decision::Replace(again, _) => {
+                self.settled.insert(name.clone(), fingerprint(Some(&stored), &again));
+            }
+            _ => {
+                self.settled.remove(name);
+            }
+        }
+        Ok(stored)
+    }
+}
+
+impl Handler<Stop> for ServiceReconciler {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,232 @@
+//! StatusReporter: the only writer of `.status`.
+//!
+//! Gathers the facts of its siblings, derives the status in the pure ring and writes it when it differs, at most once
+//! a second. Releases, too, the finalizer that the Go operator left on a server that is being deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::Deps;
+use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::lifeline::Lifeline;
+use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
+use super::specs::Spec;
+use crate::reconcile::status::{ConfigFact, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
+
+/// Least time between two writes of one status.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What the siblings said.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    config: Option<ConfigFact>,
+    poll: Option<PollFact>,
+    adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    ports: Option<PortsFact>,
+    services: Option<ServicesFact>,
+}
+
+/// What we last wrote: newer than the cache until the watch has caught up.
+#[derive(Clone, Debug)]
+struct Written {
+    uid: String,
+    version: String,
+    status: Value,
+    at: Instant,
+}
+
+/// See the module.
+pub struct StatusReporter {
+    key: ServerKey,
+    deps: Arc<Deps>,
+    flight: Flight,
+    facts: Facts,
+    written: Option<Written>,
+    _lifeline: Lifeline,
+}
+
+impl StatusReporter {
+    /// A reporter that knows nothing yet.
+    pub fn new(key: ServerKey, deps: Arc<Deps>, lifeline: Lifeline) -> Self {
+        let flight = Flight::new(key.clone(), Role::StatusReporter, deps.gate.clone(), deps.next_seed());
+        Self { key, deps, flight, facts: Facts::default(), written: None, _lifeline: lifeline }
+    }
+}
+
+impl Actor for StatusReporter {
+    type Context = Context<Self>;
+}
+
+impl Handler<Poke> for StatusReporter {
+    type Result = ();
+    fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
+        crate::fault::hit("status-reporter.handler");
+        poke(self, ctx, message.0);
+    }
+}
+
+impl Handler<Report> for StatusReporter {
+    type Result = ();
+    fn handle(&mut self, message: Report, ctx: &mut Self::Context) {
+        match message.fact {
+            Fact::Config(fact) => self.facts.config = Some(fact),
+            Fact::Poll(fact) => self.facts.poll = Some(fact),
+            Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
+            Fact::Ports(fact) => self.facts.ports = Some(fact),
+            Fact::Services(fact) => self.facts.services = Some(fact),
+        }
+        poke(self, ctx, message.cause);
+    }
+}
+
+impl Handler<Finished<Outcome>> for StatusReporter {
+    type Result = ();
+    fn handle(&mut self, end: Finished<Outcome>, ctx: &mut Self::Context) {
+        finished(self, ctx, end);
+    }
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Outcome {
+    written: Option<Written>,
+    verdict: Verdict,
+}
+
+impl Worker for StatusReporter {
+    type Outcome = Outcome;
+    fn flight(&mut self) -> &mut Flight {
+        &mut self.flight
+    }
+    fn job(&mut self, _: &Cause) -> Job<Outcome> {
+        let run = Run {
+            deps: self.deps.clone(),
+            key: self.key.clone(),
+            facts: self.facts.clone(),
+            written: self.written.clone(),
+        };
+        Box::pin(run.report())
+    }
+    fn landed(&mut self, outcome: Outcome) -> Verdict {
+        if outcome.written.is_some() {
+            self.written = outcome.written;
+        }
+        outcome.verdict
+    }
+}
+
+/// One run.
+struct Run {
+    deps: Arc<Deps>,
+    key: ServerKey,
+    facts: Facts,
+    written: Option<Written>,
+}
+
+impl Run {
+    async fn report(self) -> Outcome {
+        crate::fault::hit("status-reporter.job");
+        let settled = Outcome { written: None, verdict: Verdict::Settled };
+        let Some(spec) = self.deps.spec(&self.key) else { return settled };
+        let previous = self.previous(&spec);
+        let derived = self.derive(&spec, previous.as_ref());
+        let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
+        if let Some(last) = &self.written {
+            let since = last.at.elapsed();
+            if since < PACE {
+                return Outcome { written: None, verdict: Verdict::After(PACE.saturating_sub(since)) };
+            }
+        }
+        match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
+            Ok(stored) => {
+                log_transition(&self.key, previous.as_ref(), &derived);
+                let written = Written {
+                    uid: spec.uid.clone(),
+                    version: meta(&stored, "resourceVersion").to_owned(),
+                    status: stored.get("status").cloned().unwrap_or_default(),
+                    at: Instant::now(),
+                };
+                Outcome { written: Some(written), verdict: Verdict::Settled }
+            }
+            // It is gone, or another one of its name is there: the watch will say so.
+            Err(error) if error.is_not_found() || error.is_conflict() => {
+                debug!(namespace = self.key.namespace, name = self.key.name, error = %error, "status not written");
+                settled
+            }
+            Err(error) => {
+                warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written");
+                Outcome { written: None, verdict: Verdict::Retry }
+            }
+        }
+    }
+
+    /// `.status` as it stands: what we wrote, until the watch shows that version or a newer one.
+    fn previous(&self, spec: &Spec) -> Option<Value> {
+        let cached = spec.object.get("status").cloned();
+        let Some(written) = self.written.as_ref().filter(|written| written.uid == spec.uid) else { return cached };
+        match (meta(&spec.object, "resourceVersion").parse::<u64>(), written.version.parse::<u64>()) {
+            (Ok(cached), Ok(written)) if cached < written => {}
+            _ => return cached,
+        }
+        Some(written.status.clone())
+    }
+
+    fn derive(&self, spec: &Spec, previous: Option<&Value>) -> Value {
+        let server = spec.server.as_ref().map(AsRef::as_ref);
+        let names = crate::reconcile::Names::new(&self.key.name);
+        let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &names.stateful_set());
+        let set = set.filter(|set| crate::reconcile::owned_by(set, &spec.uid));
+        let services = self.deps.caches.services.owned_by(&spec.uid);
+        let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
+        let doubts: Vec<String> = server
+            .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut derived = derive(Observed {
+            generation: spec.generation,
+            deleting: spec.deleting,
+            server: server.map_err(AsRef::as_ref),
+            config: self.facts.config.as_ref(),
+            poll: self.facts.poll.as_ref(),
+            adapters,
+            ports: self.facts.ports.as_ref(),
+            services: self.facts.services.as_ref(),
+            stateful_set: set.as_deref(),
+            live_services: &services,
+            warnings: &doubts,
+            previous,
+            now: &now,
+        });
+        if crate::fault::on("status-ahead") {
+            derived["observedGeneration"] = serde_json::json!(spec.generation + 1);
+        }
+        derived
+    }
+}
+
+fn log_transition(key: &ServerKey, before: Option<&Value>, after: &Value) {
+    let ready = |status: Option<&Value>| {
+        let conditions = status?.get("conditions")?.as_array()?;
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+        Some((ready["status"].as_str()?.to_owned(), ready["message"].as_str()?.to_owned()))
+    };
+    let (old, new) = (ready(before), ready(Some(after)));
+    if let Some((status, why)) = new
+        && old.map(|(status, _)| status).as_ref() != Some(&status)
+    {
+        info!(namespace = key.namespace, name = key.name, ready = status, why, "readiness changed");
+    }
+}
+
+impl Handler<Stop> for StatusReporter {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

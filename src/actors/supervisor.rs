@@ -1,0 +1,505 @@
+//! Supervisor: owns one family of actors per DittoServer and the watcher, and starts anew what panicked.
+//!
+//! actix does not restart an actor that panicked; the child's [`Lifeline`] says that it ended, and it is started again
+//! after jittered backoff, with its siblings told of its new address and asked to repeat their last facts. More than
+//! [`BUDGET`] ends of one child within [`BUDGET_WINDOW`] end the process: Kubernetes restarts it, and all state is
+//! rebuilt from the watches. The only one who touches a DittoServer's finalizers.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::Deps;
+use super::adapter_poller::AdapterPoller;
+use super::config_hasher::ConfigHasher;
+use super::cr_watcher::{CrWatcher, Watching};
+use super::lifeline::Lifeline;
+use super::messages::{
+    Cause, CauseKind, ChildEnded, CredentialsTouched, Peers, Poke, Resend, Role, Seen, ServerReachable, Sighting, Stop,
+    Wire,
+};
+use super::port_reconciler::PortReconciler;
+use super::service_reconciler::ServiceReconciler;
+use super::specs::Spec;
+use super::status_reporter::StatusReporter;
+use crate::backoff::Backoff;
+use crate::reconcile::{ServerKey, secrets_used};
+
+/// Ends of one child that are survived within the window.
+const BUDGET: usize = 5;
+/// The window.
+const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+/// First and longest delay before a child is started anew.
+const RESPAWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How often the heart beats; `/healthz` fails when it stops.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// The finalizer that the Go operator sets.
+const GO_FINALIZER: &str = "dittofs.dittofs.com/finalizer";
+
+/// Why the process has to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fatal {
+    /// A child ended more often than the budget allows.
+    BudgetSpent(String),
+    /// The Supervisor itself panicked.
+    SupervisorEnded,
+}
+
+/// See the module.
+pub struct Supervisor {
+    deps: Arc<Deps>,
+    client: kube::Client,
+    watching: Watching,
+    families: HashMap<ServerKey, Family>,
+    /// Which servers name a Secret: (namespace, name) to their keys.
+    secrets: HashMap<(String, String), BTreeSet<ServerKey>>,
+    restarts: HashMap<(Option<ServerKey>, Role), Restarts>,
+    watcher: Option<(Addr<CrWatcher>, u64)>,
+    /// Families are started once every cache was filled.
+    synced: bool,
+    /// An end is no surprise any more.
+    shutting_down: bool,
+    lives: u64,
+    heart: Arc<AtomicU64>,
+    fatal: UnboundedSender<Fatal>,
+}
+
+/// The actors of one DittoServer.
+struct Family {
+    uid: String,
+    /// What the last fan-out was about: a change of status alone is no reason for another.
+    print: (i64, bool, Value, Value),
+    ready: bool,
+    secrets: BTreeSet<String>,
+    hasher: (Addr<ConfigHasher>, u64),
+    poller: (Addr<AdapterPoller>, u64),
+    services: (Addr<ServiceReconciler>, u64),
+    ports: (Addr<PortReconciler>, u64),
+    status: (Addr<StatusReporter>, u64),
+}
+
+struct Restarts {
+    recent: VecDeque<Instant>,
+    backoff: Backoff,
+}
+
+impl Supervisor {
+    /// A Supervisor without families. `heart` is set to milliseconds since the deps' origin at each beat; `fatal`
+    /// tells the process why it has to end.
+    pub fn new(
+        deps: Arc<Deps>,
+        client: kube::Client,
+        watching: Watching,
+        heart: Arc<AtomicU64>,
+        fatal: UnboundedSender<Fatal>,
+    ) -> Self {
+        Self {
+            deps,
+            client,
+            watching,
+            families: HashMap::new(),
+            secrets: HashMap::new(),
+            restarts: HashMap::new(),
+            watcher: None,
+            synced: false,
+            shutting_down: false,
+            lives: 0,
+            heart,
+            fatal,
+        }
+    }
+
+    fn lifeline(&mut self, ctx: &Context<Self>, key: Option<&ServerKey>, role: Role) -> (Lifeline, u64) {
+        self.lives += 1;
+        (Lifeline::new(ctx.address().recipient(), key.cloned(), role, self.lives), self.lives)
+    }
+
+    fn start_watcher(&mut self, ctx: &Context<Self>) {
+        let (lifeline, life) = self.lifeline(ctx, None, Role::CrWatcher);
+        let watcher = CrWatcher::new(
+            self.deps.clone(),
+            self.client.clone(),
+            self.watching.clone(),
+            ctx.address().recipient(),
+            lifeline,
+        );
+        self.watcher = Some((watcher.start(), life));
+    }
+
+    fn beat(&self, ctx: &mut Context<Self>) {
+        let now = u64::try_from(self.deps.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heart.store(now, Ordering::Relaxed);
+        ctx.run_later(HEARTBEAT, |supervisor, ctx| supervisor.beat(ctx));
+    }
+
+    /// Looks at one server: starts its family, stops it, starts another for another uid, or tells it of the change.
+    fn look(&mut self, key: &ServerKey, cause: &Cause, at_start: bool, ctx: &Context<Self>) {
+        let Some(spec) = self.deps.spec(key) else {
+            if self.families.contains_key(key) {
+                info!(namespace = key.namespace, name = key.name, "the server is gone; its actors stop");
+                self.stop(key);
+            }
+            return;
+        };
+        if self.families.get(key).is_some_and(|family| family.uid != spec.uid) {
+            self.stop(key);
+        }
+        if spec.deleting {
+            self.release(key, &spec);
+        }
+        self.index_secrets(key, &spec);
+        let print = print_of(&spec);
+        if let Some(family) = self.families.get_mut(key) {
+            if family.print == print {
+                family.status.0.do_send(Poke(cause.clone()));
+            } else {
+                family.print = print;
+                family.poke_all(cause);
+            }
+        } else {
+            let family = self.start(key, &spec, print, at_start, ctx);
+            family.poke_all(&Cause { kind: CauseKind::Start, span: cause.span.clone() });
+            self.families.insert(key.clone(), family);
+        }
+    }
+
+    fn start(
+        &mut self,
+        key: &ServerKey,
+        spec: &Spec,
+        print: (i64, bool, Value, Value),
+        at_start: bool,
+        ctx: &Context<Self>,
+    ) -> Family {
+        info!(namespace = key.namespace, name = key.name, "a server came; its actors start");
+        let (deps, own) = (self.deps.clone(), Some(key));
+        let (lifeline, life) = self.lifeline(ctx, own, Role::StatusReporter);
+        let status = (StatusReporter::new(key.clone(), deps.clone(), lifeline).start(), life);
+        let reports = || status.0.clone().recipient();
+        let (lifeline, life) = self.lifeline(ctx, own, Role::PortReconciler);
+        let ports = (PortReconciler::new(key.clone(), deps.clone(), reports(), lifeline).start(), life);
+        let (lifeline, life) = self.lifeline(ctx, own, Role::ServiceReconciler);
+        let services = (ServiceReconciler::new(key.clone(), deps.clone(), reports(), lifeline).start(), life);
+        let peers = peers(&ports.0, &services.0, &status.0);
+        let (lifeline, life) = self.lifeline(ctx, own, Role::ConfigHasher);
+        let hasher = (ConfigHasher::new(key.clone(), deps.clone(), peers.clone(), lifeline).start(), life);
+        // After a restart of the operator the first polls of many servers are spread over the period.
+        let phase = if at_start { spread(deps.next_seed()) } else { 0.0 };
+        let (lifeline, life) = self.lifeline(ctx, own, Role::AdapterPoller);
+        let poller = (AdapterPoller::new(key.clone(), deps, peers, phase, lifeline).start(), life);
+        let secrets = self.families.get(key).map(|family| family.secrets.clone()).unwrap_or_default();
+        Family { uid: spec.uid.clone(), print, ready: false, secrets, hasher, poller, services, ports, status }
+    }
+
+    fn stop(&mut self, key: &ServerKey) {
+        // Dropping the addresses ends actors that nothing else holds; those with a timer are told.
+        if let Some(family) = self.families.remove(key) {
+            family.stop();
+        }
+        self.restarts.retain(|(owner, _), _| owner.as_ref() != Some(key));
+        for users in self.secrets.values_mut() {
+            users.remove(key);
+        }
+        self.secrets.retain(|_, users| !users.is_empty());
+    }
+
+    /// The Secrets whose change concerns this server.
+    fn index_secrets(&mut self, key: &ServerKey, spec: &Spec) {
+        let Ok(server) = &spec.server else { return };
+        let names = server.names();
+        let mut named: BTreeSet<String> = secrets_used(server).into_iter().map(|used| used.name).collect();
+        named.insert(names.credentials_secret());
+        named.insert(names.legacy_admin_secret());
+        self.secrets.retain(|(namespace, name), users| {
+            if *namespace == key.namespace && !named.contains(name) {
+                users.remove(key);
+            }
+            !users.is_empty()
+        });
+        for name in named {
+            self.secrets.entry((key.namespace.clone(), name)).or_default().insert(key.clone());
+        }
+    }
+
+    /// The Go operator's finalizer has nobody else to release it.
+    fn release(&self, key: &ServerKey, spec: &Spec) {
+        let listed = spec.object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let finalizers: Vec<String> =
+            listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        if !finalizers.iter().any(|finalizer| finalizer == GO_FINALIZER) {
+            return;
+        }
+        let Some(pass) = self.deps.gate.enter() else { return };
+        let (deps, key, uid) = (self.deps.clone(), key.clone(), spec.uid.clone());
+        tokio::spawn(async move {
+            let _pass = pass;
+            let mut backoff = Backoff::new(RESPAWN.0, RESPAWN.1, deps.next_seed());
+            while deps.spec(&key).is_some_and(|spec| spec.uid == uid) {
+                match deps.cluster.remove_finalizer(&key, &uid, GO_FINALIZER, &finalizers).await {
+                    Ok(()) => {
+                        info!(namespace = key.namespace, name = key.name, "released the finalizer of the Go operator");
+                        return;
+                    }
+                    // Somebody else changed the list; the watch brings it, and with it another attempt.
+                    Err(error) if error.is_conflict() => return,
+                    Err(error) => {
+                        warn!(namespace = key.namespace, name = key.name, error = %error, "the finalizer cannot be released");
+                    }
+                }
+                tokio::time::sleep(backoff.next()).await;
+            }
+        });
+    }
+
+    fn resync(&mut self, cause: &Cause, ctx: &Context<Self>) {
+        if !self.deps.caches.are_synced() {
+            return;
+        }
+        let at_start = !std::mem::replace(&mut self.synced, true);
+        for server in self.deps.caches.servers.all() {
+            let key =
+                ServerKey::new(crate::reconcile::meta(&server, "namespace"), crate::reconcile::meta(&server, "name"));
+            self.look(&key, cause, at_start, ctx);
+        }
+        let gone: Vec<ServerKey> = self.families.keys().filter(|key| self.deps.spec(key).is_none()).cloned().collect();
+        for key in gone {
+            self.stop(&key);
+        }
+        if !at_start {
+            for family in self.families.values() {
+                family.poke_all(cause);
+            }
+        }
+    }
+
+    fn stateful_set_changed(&mut self, key: &ServerKey, cause: &Cause) {
+        let Some(family) = self.families.get_mut(key) else { return };
+        let set = self.deps.caches.stateful_sets.get(&key.namespace, &key.name);
+        let ready = set.and_then(|set| set.pointer("/status/readyReplicas")?.as_i64()).unwrap_or(0) > 0;
+        if ready && !std::mem::replace(&mut family.ready, ready) {
+            family.poller.0.do_send(ServerReachable);
+        }
+        family.ready = ready;
+        family.ports.0.do_send(Poke(cause.clone()));
+        family.status.0.do_send(Poke(cause.clone()));
+    }
+
+    fn secret_changed(&self, namespace: &str, name: &str, span: &tracing::Span) {
+        let Some(users) = self.secrets.get(&(namespace.to_owned(), name.to_owned())) else { return };
+        for family in users.iter().filter_map(|key| self.families.get(key)) {
+            family.hasher.0.do_send(Poke(Cause { kind: CauseKind::SecretChanged, span: span.clone() }));
+            family.poller.0.do_send(CredentialsTouched);
+        }
+    }
+
+    /// Whether a child may be started anew, and after what delay.
+    fn respawn_delay(&mut self, end: &ChildEnded) -> Option<Duration> {
+        let seed = self.deps.next_seed();
+        let restarts = self
+            .restarts
+            .entry((end.key.clone(), end.role))
+            .or_insert_with(|| Restarts { recent: VecDeque::new(), backoff: Backoff::new(RESPAWN.0, RESPAWN.1, seed) });
+        let now = Instant::now();
+        while restarts.recent.front().is_some_and(|first| now.duration_since(*first) > BUDGET_WINDOW) {
+            restarts.recent.pop_front();
+        }
+        if restarts.recent.is_empty() {
+            restarts.backoff.reset();
+        }
+        restarts.recent.push_back(now);
+        (restarts.recent.len() <= BUDGET).then(|| restarts.backoff.next())
+    }
+
+    /// Starts one child anew and makes it known to its siblings.
+    fn respawn(&mut self, end: &ChildEnded, ctx: &Context<Self>) {
+        let Some(key) = &end.key else {
+            self.start_watcher(ctx);
+            return;
+        };
+        if !self.families.get(key).is_some_and(|family| family.life(end.role) == end.life) {
+            return;
+        }
+        let (lifeline, life) = self.lifeline(ctx, Some(key), end.role);
+        let deps = self.deps.clone();
+        let Some(family) = self.families.get_mut(key) else { return };
+        let status = family.status.0.clone().recipient();
+        let peers = peers(&family.ports.0, &family.services.0, &family.status.0);
+        match end.role {
+            Role::ConfigHasher => {
+                family.hasher = (ConfigHasher::new(key.clone(), deps, peers, lifeline).start(), life);
+            }
+            Role::AdapterPoller => {
+                family.poller = (AdapterPoller::new(key.clone(), deps, peers, 0.0, lifeline).start(), life);
+            }
+            Role::ServiceReconciler => {
+                family.services = (ServiceReconciler::new(key.clone(), deps, status, lifeline).start(), life);
+            }
+            Role::PortReconciler => {
+                family.ports = (PortReconciler::new(key.clone(), deps, status, lifeline).start(), life);
+            }
+            Role::StatusReporter => {
+                family.status = (StatusReporter::new(key.clone(), deps, lifeline).start(), life);
+            }
+            Role::CrWatcher => {}
+        }
+        family.rewire();
+        family.poke_all(&Cause::here(CauseKind::Start));
+    }
+}
+
+fn peers(ports: &Addr<PortReconciler>, services: &Addr<ServiceReconciler>, status: &Addr<StatusReporter>) -> Peers {
+    Peers {
+        hashed: ports.clone().recipient(),
+        observed: vec![services.clone().recipient(), ports.clone().recipient()],
+        status: status.clone().recipient(),
+    }
+}
+
+/// What of a server its writers act upon: generation, deletion, finalizers, labels and annotations.
+fn print_of(spec: &Spec) -> (i64, bool, Value, Value) {
+    let field = |name: &str| spec.object.get("metadata").and_then(|meta| meta.get(name)).cloned().unwrap_or_default();
+    (spec.generation, spec.deleting, field("finalizers"), field("annotations"))
+}
+
+/// A share of the period, from a seed.
+fn spread(seed: u64) -> f64 {
+    use rand::{Rng as _, SeedableRng as _};
+    rand::rngs::SmallRng::seed_from_u64(seed).random_range(0.0..1.0)
+}
+
+impl Family {
+    fn poke_all(&self, cause: &Cause) {
+        self.hasher.0.do_send(Poke(cause.clone()));
+        self.poller.0.do_send(Poke(cause.clone()));
+        self.services.0.do_send(Poke(cause.clone()));
+        self.ports.0.do_send(Poke(cause.clone()));
+        self.status.0.do_send(Poke(cause.clone()));
+    }
+
+    fn rewire(&self) {
+        let peers = peers(&self.ports.0, &self.services.0, &self.status.0);
+        self.hasher.0.do_send(Wire(peers.clone()));
+        self.poller.0.do_send(Wire(peers.clone()));
+        self.services.0.do_send(Wire(peers.clone()));
+        self.ports.0.do_send(Wire(peers));
+        self.hasher.0.do_send(Resend);
+        self.poller.0.do_send(Resend);
+        self.services.0.do_send(Resend);
+        self.ports.0.do_send(Resend);
+    }
+
+    fn life(&self, role: Role) -> u64 {
+        match role {
+            Role::ConfigHasher => self.hasher.1,
+            Role::AdapterPoller => self.poller.1,
+            Role::ServiceReconciler => self.services.1,
+            Role::PortReconciler => self.ports.1,
+            Role::StatusReporter => self.status.1,
+            Role::CrWatcher => 0,
+        }
+    }
+
+    fn stop(&self) {
+        self.hasher.0.do_send(Stop);
+        self.poller.0.do_send(Stop);
+        self.services.0.do_send(Stop);
+        self.ports.0.do_send(Stop);
+        self.status.0.do_send(Stop);
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.beat(ctx);
+        self.start_watcher(ctx);
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.fatal.send(Fatal::SupervisorEnded);
+        }
+    }
+}
+
+impl Handler<Seen> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, message: Seen, ctx: &mut Self::Context) {
+        crate::fault::hit("supervisor.handler");
+        let Seen { what, cause } = message;
+        match what {
+            Sighting::Resync => self.resync(&cause, ctx),
+            _ if !self.synced => {}
+            Sighting::Server(key) => self.look(&key, &cause, false, ctx),
+            Sighting::StatefulSet(key) => self.stateful_set_changed(&key, &cause),
+            Sighting::Service(key) => {
+                if let Some(family) = self.families.get(&key) {
+                    family.services.0.do_send(Poke(cause.clone()));
+                    family.status.0.do_send(Poke(cause));
+                }
+            }
+            Sighting::ConfigMap(key) => {
+                if let Some(family) = self.families.get(&key) {
+                    family.hasher.0.do_send(Poke(cause));
+                }
+            }
+            Sighting::Secret(namespace, name) => self.secret_changed(&namespace, &name, &cause.span),
+        }
+    }
+}
+
+impl Handler<ChildEnded> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, end: ChildEnded, ctx: &mut Self::Context) {
+        let known = match &end.key {
+            None => self.watcher.as_ref().is_some_and(|(_, life)| *life == end.life),
+            Some(key) => self.families.get(key).is_some_and(|family| family.life(end.role) == end.life),
+        };
+        if !known || self.shutting_down {
+            return;
+        }
+        let server = end.key.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Some(delay) = self.respawn_delay(&end) else {
+            error!(server, actor = end.role.as_str(), "the actor ends again and again; the process gives up");
+            let _ = self.fatal.send(Fatal::BudgetSpent(format!("{} {server}", end.role.as_str())));
+            return;
+        };
+        warn!(
+            server,
+            actor = end.role.as_str(),
+            panicked = end.panicked,
+            delay_ms = delay.as_millis(),
+            "the actor ended; it is started anew"
+        );
+        ctx.run_later(delay, move |supervisor, ctx| supervisor.respawn(&end, ctx));
+    }
+}
+
+/// Ends all actors in order: the watcher and the pollers first, so that nothing new begins.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;
+
+impl Handler<Shutdown> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, _: Shutdown, _: &mut Self::Context) {
+        self.shutting_down = true;
+        if let Some((watcher, _)) = self.watcher.take() {
+            watcher.do_send(Stop);
+        }
+        for family in self.families.values() {
+            family.poller.0.do_send(Stop);
+        }
+        self.deps.gate.close();
+    }
+}

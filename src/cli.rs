@@ -1,0 +1,72 @@
+//! The command line: every flag with its environment variable, and what the exit codes mean.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::dittofs::{DEFAULT_API_URL_TEMPLATE, UrlTemplate};
+
+/// Exit codes, for `--help` and the README.
+pub const EXIT_CODES: &str = "Exit codes:
+  0  ended as asked (by SIGTERM or SIGINT, or the output was printed)
+  1  an actor or the process could not go on; see the log
+  2  the command line or the environment is wrong
+  3  no connection to a cluster could be configured (KUBECONFIG, service account)";
+
+/// Kubernetes operator for DittoFS file servers.
+///
+/// It runs a DittoFS server for each DittoServer resource, watches which protocol adapters run in it, and keeps one
+/// Service per running adapter and the StatefulSet's container ports in step with them.
+#[derive(Debug, Parser)]
+#[command(name = "dittofs-operator", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator until it is told to stop.
+    ///
+    /// The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the pod's service account.
+    /// HTTP_PROXY and NO_PROXY are honoured for the DittoFS API.
+    Run(RunArgs),
+    /// Print the CustomResourceDefinition as YAML.
+    Crd,
+    /// Print ServiceAccount, ClusterRole and binding as YAML: the rights that the operator needs, and no more.
+    Rbac,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Serve DittoServers of this namespace only. Default: all namespaces.
+    #[arg(long, env = "DITTOFS_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// URL of a server's API, with {name}, {namespace} and {port}.
+    #[arg(long, env = "DITTOFS_API_URL_TEMPLATE", value_name = "TEMPLATE", default_value = DEFAULT_API_URL_TEMPLATE)]
+    pub api_url_template: UrlTemplate,
+    /// Address of /healthz and /readyz.
+    #[arg(long, env = "DITTOFS_HEALTH_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
+    pub health_addr: SocketAddr,
+    /// What to log: a level, or levels per module (`info,dittofs_operator::dittofs=debug`).
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// Form of the log. Default: text on a terminal, JSON elsewhere.
+    #[arg(long, env = "DITTOFS_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Name of this instance in events. Default: the pod's name.
+    #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "dittofs-operator", hide = true)]
+    pub instance: String,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,296 @@
+//! What a watch has seen: the objects of one kind, and whose they are.
+//!
+//! Owns: the newest known state of each object of one watch. Touches nothing: it is filled by handing it the events
+//! of [`watch`](super::watch). Guarantees: a list becomes visible as a whole or not at all; before the first one the
+//! cache says that it is not synced; a list that brings nothing new reports nothing; `managedFields` never enters.
+//!
+//! Whoever writes an object reads it from the API first: what is in here may be older than the API server's state.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde_json::Value;
+
+use super::watch::WatchEvent;
+
+/// The controller owner reference of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// `kind` of the owner.
+    pub kind: String,
+    /// Its name; owners are in the namespace of what they own.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// An object that came, changed or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its controller. An object that passes from one owner to another gives a change for each of them.
+    pub owner: Option<Owner>,
+    /// Whether it is no longer there.
+    pub gone: bool,
+}
+
+type Key = (String, String);
+
+#[derive(Default)]
+struct Contents {
+    objects: BTreeMap<Key, Arc<Value>>,
+    by_owner: HashMap<String, BTreeSet<Key>>,
+    synced: bool,
+}
+
+/// The objects of one watch.
+#[derive(Default)]
+pub struct Cache {
+    contents: RwLock<Contents>,
+}
+
+impl Cache {
+    /// An empty cache that is not synced.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in an event, and says which objects it really changed.
+    pub fn apply(&self, event: WatchEvent) -> Vec<Change> {
+        match event {
+            WatchEvent::Listed(objects) => self.write().swap(objects),
+            WatchEvent::Applied(object) => self.write().put(object),
+            WatchEvent::Deleted(object) => key_of(&object).map(|key| self.write().remove(&key)).unwrap_or_default(),
+            WatchEvent::Trouble { .. } | WatchEvent::Recovered => Vec::new(),
+        }
+    }
+
+    /// The object of that name, when it is known.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All objects whose controller has this uid, by namespace and name.
+    pub fn owned_by(&self, uid: &str) -> Vec<Arc<Value>> {
+        let contents = self.read();
+        let keys = contents.by_owner.get(uid);
+        keys.into_iter().flatten().filter_map(|key| contents.objects.get(key).cloned()).collect()
+    }
+
+    /// All objects, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<Value>> {
+        self.read().objects.values().cloned().collect()
+    }
+
+    /// Whether a complete list has been seen: only then does an object's absence mean anything.
+    pub fn is_synced(&self) -> bool {
+        self.read().synced
+    }
+
+    // A panic while the lock is held leaves the contents whole: each step below is one insertion or removal, and
+    // the next list heals what a half-done event left out.
+    fn read(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Contents> {
+        self.contents.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn swap(&mut self, objects: Vec<Value>) -> Vec<Change> {
+        let mut vanished: BTreeSet<Key> = self.objects.keys().cloned().collect();
+        let mut changes = Vec::new();
+        for object in objects {
+            if let Some(key) = key_of(&object) {
+                vanished.remove(&key);
+                changes.extend(self.put(object));
+            }
+        }
+        for key in vanished {
+            changes.extend(self.remove(&key));
+        }
+        self.synced = true;
+        changes
+    }
+
+    fn put(&mut self, mut object: Value) -> Vec<Change> {
+        let Some(key) = key_of(&object) else {
+            return Vec::new();
+        };
+        let old = self.objects.get(&key);
+        if old.is_some_and(|old| version_of(old).is_some() && version_of(old) == version_of(&object)) {
+            return Vec::new();
+        }
+        strip(&mut object);
+        let owner = owner_of(&object);
+        let old_owner = old.and_then(|old| owner_of(old));
+        let mut changes = vec![change(&key, owner.clone(), false)];
+        if let Some(old_owner) = old_owner
+            && owner.as_ref() != Some(&old_owner)
+        {
+            self.disown(&key, &old_owner.uid);
+            changes.push(change(&key, Some(old_owner), false));
+        }
+        if let Some(owner) = owner {
+            self.by_owner.entry(owner.uid).or_default().insert(key.clone());
+        }
+        self.objects.insert(key, Arc::new(object));
+        changes
+    }
+
+    fn remove(&mut self, key: &Key) -> Vec<Change> {
+        let Some(old) = self.objects.remove(key) else {
+            return Vec::new();
+        };
+        let owner = owner_of(&old);
+        if let Some(owner) = &owner {
+            self.disown(key, &owner.uid);
+        }
+        vec![change(key, owner, true)]
+    }
+
+    fn disown(&mut self, key: &Key, uid: &str) {
+        if let Some(keys) = self.by_owner.get_mut(uid) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_owner.remove(uid);
+            }
+        }
+    }
+}
+
+fn change((namespace, name): &Key, owner: Option<Owner>, gone: bool) -> Change {
+    Change { namespace: namespace.clone(), name: name.clone(), owner, gone }
+}
+
+/// Namespace and name; `None` for an object without a name, which nobody could ask for.
+fn key_of(object: &Value) -> Option<Key> {
+    let text = |field: &str| object.get("metadata")?.get(field)?.as_str().map(ToOwned::to_owned);
+    Some((text("namespace").unwrap_or_default(), text("name")?))
+}
+
+fn version_of(object: &Value) -> Option<&str> {
+    object.get("metadata")?.get("resourceVersion")?.as_str()
+}
+
+fn owner_of(object: &Value) -> Option<Owner> {
+    let references = object.get("metadata")?.get("ownerReferences")?.as_array()?;
+    let controller = references.iter().find(|r| r.get("controller") == Some(&Value::Bool(true)))?;
+    let text = |field: &str| controller.get(field)?.as_str().map(ToOwned::to_owned);
+    Some(Owner { kind: text("kind")?, name: text("name")?, uid: text("uid")? })
+}
+
+/// Drops `managedFields`, which nobody here reads and which is half of what a cache would hold. An update without
+/// them leaves the stored ones as they are.
+pub(super) fn strip(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(name: &str, version: u32, owner: Option<&str>) -> Value {
+        let owners = owner.map(|uid| {
+            json!([
+                {"apiVersion": "v1", "kind": "Other", "name": "x", "uid": "not-the-controller"},
+                {"apiVersion": "a/v1", "kind": "DittoServer", "name": "files", "uid": uid, "controller": true}
+            ])
+        });
+        json!({"metadata": {
+            "namespace": "ns", "name": name, "resourceVersion": version.to_string(), "ownerReferences": owners,
+            "managedFields": [{"manager": "kubectl"}],
+        }})
+    }
+
+    fn names(changes: &[Change]) -> Vec<(&str, bool)> {
+        changes.iter().map(|c| (c.name.as_str(), c.gone)).collect()
+    }
+
+    fn owned(cache: &Cache, uid: &str) -> Vec<String> {
+        cache.owned_by(uid).iter().map(|o| o["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_cache_is_synced_by_a_list_and_by_nothing_else() {
+        let cache = Cache::new();
+        assert!(!cache.is_synced());
+        cache.apply(WatchEvent::Applied(object("a", 1, None)));
+        cache.apply(WatchEvent::Trouble { error: "x".into(), category: "timeout" });
+        cache.apply(WatchEvent::Recovered);
+        assert!(!cache.is_synced());
+        assert_eq!(cache.apply(WatchEvent::Listed(vec![])).len(), 1);
+        assert!(cache.is_synced());
+    }
+
+    #[test]
+    fn an_unchanged_relist_reports_no_change() {
+        let cache = Cache::new();
+        let list = || vec![object("a", 1, Some("u")), object("b", 2, None)];
+        assert_eq!(names(&cache.apply(WatchEvent::Listed(list()))), [("a", false), ("b", false)]);
+        assert_eq!(cache.apply(WatchEvent::Listed(list())), []);
+        assert_eq!(cache.apply(WatchEvent::Applied(object("a", 1, Some("u")))), []);
+        assert_eq!(owned(&cache, "u"), ["a"]);
+    }
+
+    #[test]
+    fn a_vanished_object_is_reported_after_a_relist() {
+        let cache = Cache::new();
+        cache.apply(WatchEvent::Listed(vec![object("a", 1, Some("u")), object("b", 2, Some("u"))]));
+        let changes = cache.apply(WatchEvent::Listed(vec![object("b", 3, Some("u"))]));
+        assert_eq!(names(&changes), [("b", false), ("a", true)]);
+        assert_eq!(changes[1].owner.as_ref().map(|o| (o.kind.as_str(), o.uid.as_str())), Some(("DittoServer", "u")));
+        assert_eq!(cache.get("ns", "a"), None);
+        assert_eq!(owned(&cache, "u"), ["b"]);
+    }
+
+    #[test]
+    fn an_event_adds_changes_and_removes_one_object() {
+        let cache = Cache::new();
+        cache.apply(WatchEvent::Listed(vec![object("a", 1, Some("u"))]));
+        assert_eq!(names(&cache.apply(WatchEvent::Applied(object("b", 5, Some("u"))))), [("b", false)]);
+        assert_eq!(owned(&cache, "u"), ["a", "b"]);
+        assert_eq!(names(&cache.apply(WatchEvent::Deleted(object("a", 6, Some("u"))))), [("a", true)]);
+        assert_eq!(cache.apply(WatchEvent::Deleted(object("a", 6, Some("u")))), []);
+        assert_eq!(owned(&cache, "u"), ["b"]);
+        assert_eq!(cache.all().len(), 1);
+    }
+
+    #[test]
+    fn both_owners_hear_of_an_object_that_changes_hands() {
+        let cache = Cache::new();
+        cache.apply(WatchEvent::Applied(object("a", 1, Some("old"))));
+        let changes = cache.apply(WatchEvent::Applied(object("a", 2, Some("new"))));
+        let uids: Vec<_> = changes.iter().filter_map(|c| c.owner.as_ref()).map(|o| o.uid.as_str()).collect();
+        assert_eq!(uids, ["new", "old"]);
+        assert_eq!((owned(&cache, "old").len(), owned(&cache, "new").len()), (0, 1));
+        cache.apply(WatchEvent::Applied(object("a", 3, None)));
+        assert_eq!(owned(&cache, "new").len(), 0);
+    }
+
+    #[test]
+    fn managed_fields_are_not_kept_and_the_rest_is() {
+        let cache = Cache::new();
+        let mut full = object("a", 1, None);
+        full["spec"] = json!({"newer": ["than", "our", "types"]});
+        cache.apply(WatchEvent::Applied(full));
+        let kept = cache.get("ns", "a").expect("stored");
+        assert!(kept["metadata"].get("managedFields").is_none());
+        assert_eq!(kept["spec"]["newer"][2], "types");
+    }
+
+    #[test]
+    fn a_broken_item_does_not_stop_the_others() {
+        let cache = Cache::new();
+        let list = vec![json!({"metadata": 7}), json!(null), json!({"metadata": {"name": 3}}), object("a", 1, None)];
+        assert_eq!(names(&cache.apply(WatchEvent::Listed(list))), [("a", false)]);
+    }
+}

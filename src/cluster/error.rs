@@ -1,0 +1,350 @@
+//! What can go wrong in a call to the Kubernetes API.
+//!
+//! Owns: the classification of failures, decided once. Touches nothing. Guarantees: no text of an error has a body in
+//! it; of a refused call on a Secret not even the server's message is kept, only code and reason.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use kube::core::Status;
+
+use super::deadline::DeadlineExceeded;
+use super::kind::Kind;
+
+/// Longest message of the API server that is kept, in bytes.
+const MESSAGE_MAX: usize = 400;
+
+/// The verb of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// GET of one object.
+    Get,
+    /// POST.
+    Create,
+    /// PUT.
+    Replace,
+    /// DELETE.
+    Delete,
+    /// PATCH of the status subresource.
+    PatchStatus,
+    /// PATCH that removes one finalizer.
+    RemoveFinalizer,
+}
+
+impl Operation {
+    /// Static label for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::PatchStatus => "patch-status",
+            Self::RemoveFinalizer => "remove-finalizer",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "get",
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::PatchStatus => "patch the status of",
+            Self::RemoveFinalizer => "remove the finalizer of",
+        })
+    }
+}
+
+/// What was asked of which object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The verb.
+    pub operation: Operation,
+    /// The kind of object.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {} {}/{}", self.operation, self.kind, self.namespace, self.name)
+    }
+}
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeError {
+    /// The API server answered with an error.
+    #[error("{call}: {code} {reason}{}{message}", if message.is_empty() { "" } else { ": " })]
+    Refused {
+        /// The call.
+        call: Box<Call>,
+        /// HTTP status.
+        code: u16,
+        /// Machine-readable reason (`AlreadyExists`); may be empty.
+        reason: String,
+        /// The server's message, cut; empty for Secrets.
+        message: String,
+        /// Whether the server says that the old object of this name waits for its finalizers.
+        being_deleted: bool,
+    },
+    /// No complete answer in time. A write may or may not have happened.
+    #[error("{call}: {source}")]
+    Timeout {
+        /// The call.
+        call: Box<Call>,
+        /// The deadline that passed.
+        source: DeadlineExceeded,
+    },
+    /// The connection failed. A write may or may not have happened.
+    #[error("{call}: {}", root_cause(&**source))]
+    Unreachable {
+        /// The call.
+        call: Box<Call>,
+        /// What the client says.
+        source: Box<kube::Error>,
+    },
+    /// The answer was no JSON object. The text says where it broke off, never what it held.
+    #[error("{call}: unreadable answer: {source}")]
+    Malformed {
+        /// The call.
+        call: Box<Call>,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// The call could not be made of its arguments: a name that no object can have.
+    #[error("{call}: not a valid name")]
+    InvalidName {
+        /// The call.
+        call: Box<Call>,
+    },
+}
+
+impl KubeError {
+    /// The error for an answer of status `code` with this body.
+    pub(super) fn refused(call: Call, code: u16, body: &[u8]) -> Self {
+        let status: Status = serde_json::from_slice(body).unwrap_or_default();
+        let being_deleted = code == 409 && status.message.starts_with("object is being deleted");
+        let message = if call.kind == Kind::Secret { String::new() } else { cut(&status.message, MESSAGE_MAX) };
+        Self::Refused { call: Box::new(call), code, reason: cut(&status.reason, 60), message, being_deleted }
+    }
+
+    /// The error for a call that got no answer, or not the whole of it.
+    pub(super) fn unanswered(call: Call, source: kube::Error) -> Self {
+        match find_in_chain::<DeadlineExceeded>(&source) {
+            Some(deadline) => Self::Timeout { call: Box::new(call), source: *deadline },
+            None => Self::Unreachable { call: Box::new(call), source: Box::new(source) },
+        }
+    }
+
+    /// What was asked of which object.
+    pub fn call(&self) -> &Call {
+        match self {
+            Self::Refused { call, .. }
+            | Self::Timeout { call, .. }
+            | Self::Unreachable { call, .. }
+            | Self::Malformed { call, .. }
+            | Self::InvalidName { call } => call,
+        }
+    }
+
+    /// HTTP status when the server answered.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Static label for metrics and events.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Refused { being_deleted: true, .. } => "being-deleted",
+            Self::Refused { code, .. } if self.is_conflict() && *code != 409 => "conflict",
+            Self::Refused { code, reason, .. } if *code == 409 && reason == "AlreadyExists" => "already-exists",
+            Self::Refused { code, .. } => category_of_status(*code),
+            Self::Timeout { .. } => "timeout",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Malformed { .. } => "malformed",
+            Self::InvalidName { .. } => "invalid",
+        }
+    }
+
+    /// The object is not what it was when it was read: read it again and decide again.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            // A JSON patch whose `test` fails is answered 422.
+            Self::Refused { call, code: 422, .. } => call.operation == Operation::RemoveFinalizer,
+            Self::Refused { code: 409, reason, being_deleted: false, .. } => reason != "AlreadyExists",
+            _ => false,
+        }
+    }
+
+    /// There is no such object.
+    pub fn is_not_found(&self) -> bool {
+        self.code() == Some(404)
+    }
+
+    /// A create met an object of that name, one that is not on its way out.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::Refused { code: 409, reason, being_deleted: false, .. } if reason == "AlreadyExists")
+    }
+
+    /// A create met an object of that name that is gone once its finalizers are.
+    pub fn is_being_deleted(&self) -> bool {
+        matches!(self, Self::Refused { being_deleted: true, .. })
+    }
+
+    /// The server does not let us: no verb in the RBAC rules, or no valid token.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self.code(), Some(401 | 403))
+    }
+
+    /// No complete answer in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+
+    /// The same call, made again later, may succeed without anybody changing anything: the token may have rotated
+    /// (401), the server may be busy or starting, the old object may be gone.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { code, being_deleted, .. } => {
+                *being_deleted || self.is_conflict() || matches!(code, 401 | 408 | 429 | 500..=599)
+            }
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Malformed { .. } => true,
+            Self::InvalidName { .. } => false,
+        }
+    }
+}
+
+/// Static label of an HTTP status.
+pub(super) fn category_of_status(code: u16) -> &'static str {
+    match code {
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "not-found",
+        408 | 504 => "timeout",
+        409 => "conflict",
+        410 => "expired",
+        429 => "throttled",
+        400..=499 => "invalid",
+        _ => "server-error",
+    }
+}
+
+/// The first error of type `E` in the chain of sources, `error` itself included.
+pub(super) fn find_in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|e| e.downcast_ref::<E>())
+}
+
+/// The text of the innermost error: `Connection refused` rather than four wrappings of it.
+pub(super) fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    cut(&chain(error).last().map(ToString::to_string).unwrap_or_default(), MESSAGE_MAX)
+}
+
+pub(super) fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    // The bound is for a `source` that leads in a circle.
+    std::iter::from_fn(move || {
+        let current = next?;
+        next = current.source();
+        Some(current)
+    })
+    .take(16)
+}
+
+/// `text`, at most `max` bytes of it, cut between characters.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let mut end = max.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(operation: Operation, kind: Kind) -> Call {
+        Call { operation, kind, namespace: "ns".into(), name: "a".into() }
+    }
+
+    fn refused(operation: Operation, kind: Kind, code: u16, reason: &str, message: &str) -> KubeError {
+        let body = serde_json::json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
+        KubeError::refused(call(operation, kind), code, body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_three_conflicts_are_told_apart() {
+        let stale = refused(Operation::Replace, Kind::Service, 409, "Conflict", "the object has been modified");
+        let exists = refused(Operation::Create, Kind::Service, 409, "AlreadyExists", "services \"a\" already exists");
+        let leaving = refused(
+            Operation::Create,
+            Kind::Service,
+            409,
+            "AlreadyExists",
+            "object is being deleted: services \"a\" already exists",
+        );
+        let seen = |e: &KubeError| (e.is_conflict(), e.is_already_exists(), e.is_being_deleted(), e.is_transient());
+        assert_eq!(seen(&stale), (true, false, false, true));
+        assert_eq!(seen(&exists), (false, true, false, false));
+        assert_eq!(seen(&leaving), (false, false, true, true));
+        assert_eq!(
+            [stale.category(), exists.category(), leaving.category()],
+            ["conflict", "already-exists", "being-deleted"]
+        );
+    }
+
+    #[test]
+    fn a_failed_test_of_a_json_patch_is_a_conflict_and_a_refused_replace_is_not() {
+        assert!(refused(Operation::RemoveFinalizer, Kind::DittoServer, 422, "Invalid", "").is_conflict());
+        let invalid = refused(Operation::Replace, Kind::Service, 422, "Invalid", "spec.ports: required");
+        assert!(!invalid.is_conflict() && !invalid.is_transient());
+        assert_eq!(invalid.category(), "invalid");
+    }
+
+    #[test]
+    fn transience_follows_the_status() {
+        for code in [401, 408, 429, 500, 503, 504] {
+            assert!(refused(Operation::Get, Kind::Pod, code, "", "").is_transient(), "{code}");
+        }
+        for code in [400, 403, 404, 405, 413, 422] {
+            assert!(!refused(Operation::Get, Kind::Pod, code, "", "").is_transient(), "{code}");
+        }
+    }
+
+    #[test]
+    fn the_text_names_call_and_reason_and_never_a_secrets_message() {
+        let error = refused(Operation::Replace, Kind::StatefulSet, 422, "Invalid", "spec: forbidden");
+        assert_eq!(error.to_string(), "cannot replace StatefulSet ns/a: 422 Invalid: spec: forbidden");
+        let error = refused(Operation::Create, Kind::Secret, 422, "Invalid", "stringData: canary-4711");
+        assert_eq!(error.to_string(), "cannot create Secret ns/a: 422 Invalid");
+        assert!(!format!("{error:?}").contains("canary-4711"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_status_keeps_nothing_of_its_body() {
+        let error = KubeError::refused(call(Operation::Get, Kind::Service), 502, b"<html>canary-4711</html>");
+        assert_eq!(error.to_string(), "cannot get Service ns/a: 502 ");
+        assert!(!format!("{error:?}").contains("canary-4711"));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        assert_eq!(cut("häßlich", 20), "häßlich");
+        let long = "ß".repeat(900);
+        let short = cut(&long, MESSAGE_MAX);
+        assert!(short.len() <= MESSAGE_MAX && short.ends_with('…'));
+    }
+}

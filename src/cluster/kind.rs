@@ -1,0 +1,167 @@
+//! The kinds of object that the operator reads or writes, and where the API serves them.
+//!
+//! Owns: group, version, kind and plural of each. Touches nothing. Guarantees: a path is made of checked names only,
+//! so that no name that a user wrote (`secretRef.name`) can lead out of its namespace.
+
+use std::fmt;
+
+use kube::core::ApiResource;
+
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `dittofs.dittofs.com/v1alpha1 DittoServer`.
+    DittoServer,
+    /// `apps/v1 StatefulSet`.
+    StatefulSet,
+    /// `v1 Service`.
+    Service,
+    /// `v1 ConfigMap`.
+    ConfigMap,
+    /// `v1 Secret`.
+    Secret,
+    /// `v1 Pod`.
+    Pod,
+}
+
+impl Kind {
+    /// API group; empty for the core group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::DittoServer => "dittofs.dittofs.com",
+            Self::StatefulSet => "apps",
+            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
+        }
+    }
+
+    /// Version within the group.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::DittoServer => "v1alpha1",
+            _ => "v1",
+        }
+    }
+
+    /// `apiVersion` as a manifest has it.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::DittoServer => "dittofs.dittofs.com/v1alpha1",
+            Self::StatefulSet => "apps/v1",
+            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
+        }
+    }
+
+    /// `kind` as a manifest has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DittoServer => "DittoServer",
+            Self::StatefulSet => "StatefulSet",
+            Self::Service => "Service",
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+            Self::Pod => "Pod",
+        }
+    }
+
+    /// The resource in a path.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::DittoServer => "dittoservers",
+            Self::StatefulSet => "statefulsets",
+            Self::Service => "services",
+            Self::ConfigMap => "configmaps",
+            Self::Secret => "secrets",
+            Self::Pod => "pods",
+        }
+    }
+
+    /// Whether a CustomResourceDefinition brings the kind, so that it can be absent.
+    pub fn is_custom(self) -> bool {
+        self == Self::DittoServer
+    }
+
+    /// Path of the group and version, where discovery answers.
+    pub fn discovery_path(self) -> String {
+        let root = if self.group().is_empty() { "api" } else { "apis" };
+        format!("/{root}/{}", self.api_version())
+    }
+
+    /// Path of the collection in `namespace`; `None` when that is no valid name.
+    pub fn collection_path(self, namespace: &str) -> Option<String> {
+        is_object_name(namespace).then(|| format!("{}/namespaces/{namespace}/{}", self.discovery_path(), self.plural()))
+    }
+
+    /// Path of one object; `None` when one of the names is no valid name.
+    pub fn object_path(self, namespace: &str, name: &str) -> Option<String> {
+        let collection = self.collection_path(namespace)?;
+        is_object_name(name).then(|| format!("{collection}/{name}"))
+    }
+
+    /// What kube's generic API wants to know about the kind.
+    pub(super) fn api_resource(self) -> ApiResource {
+        ApiResource {
+            group: self.group().to_owned(),
+            version: self.version().to_owned(),
+            api_version: self.api_version().to_owned(),
+            kind: self.name().to_owned(),
+            plural: self.plural().to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    /// `kind` as a manifest has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A DNS-1123 subdomain: what every name of these kinds must be.
+fn is_object_name(name: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    bytes.len() <= 253
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && !name.contains("..")
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Kind; 6] =
+        [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod];
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        let path = |kind: Kind| kind.object_path("ns", "a").expect("valid names");
+        assert_eq!(path(Kind::DittoServer), "/apis/dittofs.dittofs.com/v1alpha1/namespaces/ns/dittoservers/a");
+        assert_eq!(path(Kind::StatefulSet), "/apis/apps/v1/namespaces/ns/statefulsets/a");
+        assert_eq!(path(Kind::Service), "/api/v1/namespaces/ns/services/a");
+        assert_eq!(path(Kind::ConfigMap), "/api/v1/namespaces/ns/configmaps/a");
+        assert_eq!(path(Kind::Secret), "/api/v1/namespaces/ns/secrets/a");
+        assert_eq!(path(Kind::Pod), "/api/v1/namespaces/ns/pods/a");
+    }
+
+    #[test]
+    fn a_name_that_leads_out_of_its_namespace_has_no_path() {
+        for bad in ["", "..", "../x", "a/b", "a/../../ns2/secrets/b", "a?x=1", "a#b", "a%2fb", "A", "-a", "a.", "a b"] {
+            for kind in ALL {
+                assert_eq!(kind.object_path("ns", bad), None, "{bad}");
+                assert_eq!(kind.object_path(bad, "a"), None, "{bad}");
+            }
+        }
+        assert!(Kind::Secret.object_path("ns", "my.secret-1").is_some());
+    }
+
+    #[test]
+    fn kind_and_path_agree_with_what_kube_makes_of_them() {
+        use kube::Resource as _;
+        for kind in ALL {
+            let url = kube::core::DynamicObject::url_path(&kind.api_resource(), Some("ns"));
+            assert_eq!(Some(url), kind.collection_path("ns"));
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Ports, Services, adapter discovery and metrics of the spec.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{defaults, rules};
+
+/// The server's REST API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlaneSpec {
+    /// Port on which the API listens.
+    #[serde(default = "defaults::api_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// The ports that clients use on the `-file` Service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PortsSpec {
+    /// NFS.
+    #[serde(default = "defaults::nfs_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub nfs: i32,
+    /// SMB.
+    #[serde(default = "defaults::smb_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub smb: i32,
+}
+
+/// How the operator follows the adapters that run in the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AdapterDiscoverySpec {
+    /// How often the server is asked, a Go duration of at least 1s.
+    #[serde(default = "defaults::polling_interval")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = rules::polling_interval("spec.adapterDiscovery.pollingInterval"))]
+    pub polling_interval: String,
+    /// How long an adapter may be enabled without running (a port move drains its clients) before it counts as
+    /// stopped, a Go duration.
+    #[serde(default = "defaults::stop_grace_period")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = rules::duration_not_negative("spec.adapterDiscovery.stopGracePeriod"))]
+    pub stop_grace_period: String,
+}
+
+/// What may be chosen of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// Type of the Service.
+    #[serde(default, rename = "type")]
+    pub service_type: ServiceTypeSpec,
+    /// Annotations of the Service; one that is taken out here is removed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Type of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum ServiceTypeSpec {
+    /// Inside the cluster only.
+    ClusterIP,
+    /// A port of every node.
+    NodePort,
+    #[default]
+    /// An address of its own.
+    LoadBalancer,
+}
+
+/// The Service with the conventional file ports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileServiceSpec {
+    /// Whether there is a `-file` Service.
+    #[serde(default = "defaults::yes")]
+    pub enabled: bool,
+}
+
+/// The server's metrics endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricsSpec {
+    /// Whether there is one.
+    #[serde(default)]
+    pub enabled: bool,
+    /// Port on which it listens.
+    #[serde(default = "defaults::metrics_port")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Path of the endpoint.
+    #[serde(default = "defaults::metrics_path")]
+    #[schemars(length(max = 1024), regex(pattern = r"^/.*"))]
+    pub path: String,
+}

@@ -1,0 +1,273 @@
+//! The CEL rules of the schema. A message names the field, the value and what to do about it.
+//!
+//! What every rule keeps to, because the API server demands it:
+//!
+//! * it cannot fail to evaluate, whatever an older CRD let through: `has()` guards each optional field, `matches()`
+//!   stands before every conversion. An evaluation error would refuse even a status write;
+//! * below `spec` it does not say `oldSelf` unless it holds for an object that stays as it is;
+//! * whatever it reads is bounded in length, so that the estimated cost stays within the API server's budget.
+//!
+//! The remedies are also those of [`crate::reconcile::validate`]: a user reads the same words from both.
+
+use kube::core::{Message, Reason, Rule};
+
+use super::defaults;
+use crate::reconcile::Names;
+
+/// A Go duration, as a regular expression. Every number is bounded so that `duration()` cannot overflow: six parts
+/// of at most 167 thousand hours each are less than the 2.5 million hours that fit.
+const GO_DURATION: &str = "^[-+]?(0|([0-9]{1,5}([.][0-9]*)?h|[0-9]{1,7}([.][0-9]*)?[ms]|\
+    [0-9]{1,12}([.][0-9]*)?(ms|us|µs|μs|ns)|[.][0-9]+(h|m|s|ms|us|µs|μs|ns)){1,6})$";
+
+/// A claim's size above 0 and below one exbibyte.
+const CLAIM_SIZE: &str = "^0*([1-9][0-9]{0,11}Mi|[1-9][0-9]{0,8}Gi|[1-9][0-9]{0,5}Ti)$";
+
+/// A quantity of bytes.
+const BYTES: &str = "^[0-9]{1,15}([.][0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$";
+
+/// A Service name: a DNS-1035 label.
+const DNS_1035: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
+
+/// What to do about a name that does not fit.
+pub const NAME_REMEDY: &str = "use lowercase letters, digits and dashes, a letter first, no dash last";
+/// What to do about a missing spec.
+pub const SPEC_REMEDY: &str = "set at least spec.storage.metadataSize";
+/// What to do about a claim's size.
+pub const CLAIM_SIZE_REMEDY: &str = "use a whole number above 0 with Mi, Gi or Ti and below 1048576Ti, such as 10Gi";
+/// What to do about a cache size.
+pub const CACHE_SIZE_REMEDY: &str = "use a whole number of bytes above 0, such as 512Mi or 10Gi";
+/// What to do about a duration.
+pub const DURATION_REMEDY: &str = "use a Go duration such as 30s, 500ms or 1h30m";
+/// What to do about a polling interval.
+pub const POLLING_REMEDY: &str = "use a Go duration of at least 1s, such as 30s";
+/// What to do about two equal ports.
+pub const PORTS_REMEDY: &str = "give nfs, smb, the API and the metrics endpoint different ports";
+/// What to do about a missing Secret of Postgres.
+pub const POSTGRES_REMEDY: &str =
+    "name the Secret with the connection in spec.database.postgresSecretRef.name, or use type sqlite";
+/// What to do about a blank text.
+pub const BLANK_REMEDY: &str = "give a value without blanks, or leave the field out for its default";
+/// What to do about a path.
+pub const PATH_REMEDY: &str = "use an absolute path of letters, digits, dots, dashes and underscores, without '..'";
+/// What to do about a path that collides with another mount.
+pub const MOUNT_REMEDY: &str = "choose a path that neither contains nor lies in another directory of the server";
+/// What to do about a Secret's key.
+pub const SECRET_KEY_REMEDY: &str = "name the key of the Secret with letters, digits, dots, dashes and underscores";
+/// What to do about an environment variable that is ours.
+pub const ENV_REMEDY: &str = "leave it out: the operator sets it itself";
+/// What to do about a change of storage.
+pub const STORAGE_REMEDY: &str =
+    "storage cannot change after creation; set the old value again, or create another DittoServer";
+
+/// Environment variables that the operator sets itself.
+pub const OWN_ENV: [&str; 2] = ["DITTOFS_CONTROLPLANE_SECRET", "DITTOFS_ADMIN_INITIAL_PASSWORD"];
+/// Prefix of further environment variables that the operator sets itself.
+pub const OWN_ENV_PREFIX: &str = "DITTOFS_DATABASE_POSTGRES_";
+/// Directories of the container that the content volume must stay clear of.
+pub const TAKEN_PATHS: [&str; 4] = ["/app", "/config", "/data/controlplane", "/data/store/metadata"];
+
+/// The ports that must differ from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// `spec.ports.nfs`.
+    Nfs,
+    /// `spec.ports.smb`.
+    Smb,
+    /// `spec.controlPlane.port`.
+    Api,
+    /// `spec.metrics.port`, which counts only when metrics are enabled.
+    Metrics,
+}
+
+impl Port {
+    /// Path of the field below `spec`.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Nfs => "ports.nfs",
+            Self::Smb => "ports.smb",
+            Self::Api => "controlPlane.port",
+            Self::Metrics => "metrics.port",
+        }
+    }
+
+    fn default(self) -> i32 {
+        match self {
+            Self::Nfs => defaults::NFS_PORT,
+            Self::Smb => defaults::SMB_PORT,
+            Self::Api => defaults::API_PORT,
+            Self::Metrics => defaults::METRICS_PORT,
+        }
+    }
+
+    /// A CEL expression for the port's value, at `spec`.
+    fn value(self) -> String {
+        let field = self.field();
+        let parent = field.split('.').next().unwrap_or(field);
+        format!("(has(self.{parent}) && has(self.{field}) ? self.{field} : {})", self.default())
+    }
+}
+
+fn rule(expression: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule::new(expression).message(Message::Expression(message.into()))
+}
+
+/// `'<field> is "' + self + '": <remedy>'`.
+fn says(field: &str, remedy: &str) -> String {
+    format!("'{field} is \"' + self + '\": {}'", remedy.replace('\'', "\\'"))
+}
+
+/// At the root, at creation only: every object name fits and the name is a valid Service name.
+pub fn server_name() -> Rule {
+    let max = Names::CR_NAME_MAX;
+    rule(
+        format!(
+            "oldSelf.hasValue() || (size(self.metadata.name) <= {max} && self.metadata.name.matches('{DNS_1035}'))"
+        ),
+        format!(
+            "'metadata.name is \"' + self.metadata.name + '\" (' + string(size(self.metadata.name)) + \
+             ' characters): {NAME_REMEDY}, at most {max} characters, so that the names of its Services fit'"
+        ),
+    )
+    .field_path(".metadata.name")
+    .optional_old_self(true)
+}
+
+/// At the root: a spec is needed at creation and cannot be taken away, which would be a way around immutability.
+pub fn spec_present() -> Rule {
+    Rule::new("has(self.spec) || (oldSelf.hasValue() && !has(oldSelf.value().spec))")
+        .message(format!("spec is missing: {SPEC_REMEDY}").as_str())
+        .reason(Reason::FieldValueRequired)
+        .optional_old_self(true)
+}
+
+/// Two ports differ. The metrics port counts only when metrics are enabled.
+pub fn ports_differ(one: Port, other: Port) -> Rule {
+    let guard = if one == Port::Metrics || other == Port::Metrics {
+        "!has(self.metrics) || !has(self.metrics.enabled) || !self.metrics.enabled || "
+    } else {
+        ""
+    };
+    rule(
+        format!("{guard}{} != {}", one.value(), other.value()),
+        format!(
+            "'spec.{} and spec.{} are both ' + string({}) + ': {PORTS_REMEDY}'",
+            one.field(),
+            other.field(),
+            one.value()
+        ),
+    )
+    .reason(Reason::FieldValueDuplicate)
+    .field_path(format!(".{}", one.field()))
+}
+
+/// One field of an object keeps the value that it had at creation. The API server has filled in defaults on both
+/// sides by then, so a default that an older object lacks is no change.
+pub fn immutable(parent: &str, field: &str) -> Rule {
+    let text = |object: &str| format!("(has({object}.{field}) ? '\"' + {object}.{field} + '\"' : 'unset')");
+    rule(
+        format!("has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"),
+        format!(
+            "'{parent}.{field} was ' + {} + ' and is now ' + {} + ': {STORAGE_REMEDY}'",
+            text("oldSelf"),
+            text("self")
+        ),
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(format!(".{field}"))
+}
+
+/// A claim's size is not 0 and fits.
+pub fn claim_size(field: &str) -> Rule {
+    rule(format!("self.matches('{CLAIM_SIZE}')"), says(field, CLAIM_SIZE_REMEDY))
+}
+
+/// A whole number of bytes above 0 that fits 63 bits.
+pub fn cache_size(field: &str) -> Rule {
+    rule(
+        format!("self.matches('{BYTES}') && quantity(self).isInteger() && quantity(self).isGreaterThan(quantity('0'))"),
+        says(field, CACHE_SIZE_REMEDY),
+    )
+}
+
+/// An absolute path without `..`.
+pub fn absolute_path(field: &str) -> Rule {
+    rule(format!("self.matches('{PATH}') && !self.contains('..')"), says(field, PATH_REMEDY))
+}
+
+/// An absolute path of one or more plain components.
+const PATH: &str = "^(/[A-Za-z0-9._-]+)+$";
+
+/// An absolute path that stays clear of the server's other directories.
+pub fn mount_path(field: &str) -> Rule {
+    let taken = TAKEN_PATHS.map(|path| format!("'{path}'")).join(", ");
+    rule(
+        format!(
+            "self.matches('{PATH}') && !self.contains('..') && \
+             ![{taken}].exists(t, self == t || self.startsWith(t + '/') || t.startsWith(self + '/'))"
+        ),
+        format!(
+            "{} + ' ({taken_plain}); {}'",
+            says(field, MOUNT_REMEDY),
+            PATH_REMEDY.replace('\'', "\\'"),
+            taken_plain = TAKEN_PATHS.join(", ")
+        ),
+    )
+}
+
+/// Readable and at least one second.
+pub fn polling_interval(field: &str) -> Rule {
+    rule(format!("self.matches('{GO_DURATION}') && duration(self) >= duration('1s')"), says(field, POLLING_REMEDY))
+}
+
+/// Readable and not negative.
+pub fn duration_not_negative(field: &str) -> Rule {
+    rule(format!("self.matches('{GO_DURATION}') && duration(self) >= duration('0s')"), says(field, DURATION_REMEDY))
+}
+
+/// Readable and above 0.
+pub fn positive_duration(field: &str) -> Rule {
+    rule(
+        format!("self.matches('{GO_DURATION}') && duration(self) > duration('0s')"),
+        format!("{} + ', above 0'", says(field, DURATION_REMEDY)),
+    )
+}
+
+/// Not empty and without blanks.
+pub fn not_blank(field: &str) -> Rule {
+    rule("self.matches('^[^ \\\\t\\\\r\\\\n]+$')", says(field, BLANK_REMEDY))
+}
+
+/// Type postgres needs a Secret; an empty name is no reference.
+pub fn postgres_needs_secret() -> Rule {
+    Rule::new(
+        "!has(self.type) || self.type != 'postgres' || (has(self.postgresSecretRef) && \
+         has(self.postgresSecretRef.name) && self.postgresSecretRef.name != '')",
+    )
+    .message(
+        format!(
+            "spec.database.type is \"postgres\" and spec.database.postgresSecretRef has no name: {POSTGRES_REMEDY}"
+        )
+        .as_str(),
+    )
+    .reason(Reason::FieldValueRequired)
+    .field_path(".postgresSecretRef")
+}
+
+/// A reference with a name has a key that a Secret can have.
+pub fn secret_key(field: &str) -> Rule {
+    rule(
+        "!has(self.name) || self.name == '' || (has(self.key) && self.key.matches('^[-._a-zA-Z0-9]+$'))",
+        format!("'{field}.key is \"' + (has(self.key) ? self.key : '') + '\": {SECRET_KEY_REMEDY}'"),
+    )
+}
+
+/// No environment variable that the operator sets itself.
+pub fn env_names(field: &str) -> Rule {
+    let own = OWN_ENV.map(|name| format!("'{name}'")).join(", ");
+    let ours = format!("(e.name in [{own}] || e.name.startsWith('{OWN_ENV_PREFIX}'))");
+    rule(
+        format!("!self.exists(e, has(e.name) && {ours})"),
+        format!("'{field} has ' + self.filter(e, has(e.name) && {ours}).map(e, e.name).join(', ') + ': {ENV_REMEDY}'"),
+    )
+    .reason(Reason::FieldValueForbidden)
+}

@@ -1,0 +1,202 @@
+//! One HTTP client for the APIs of all servers, with the limits that a sick or hostile server needs.
+//!
+//! It follows no redirect, keeps no cookie, asks for and undoes no compression, and repeats nothing. Every request
+//! ends at its [`Deadline`], whatever the server does, and reads a bounded number of bytes. `HTTP_PROXY` and
+//! `NO_PROXY` are honoured.
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, Url, redirect, retry};
+use tokio::time::Instant;
+
+use super::error::{ApiError, Operation, excerpt, root_cause};
+
+/// What a poll may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// Time of a whole poll, logins and all, whatever the polling interval. The real server takes up to 5 s for a
+    /// list when an adapter is sick.
+    pub poll_timeout: Duration,
+    /// Largest body in bytes that is read.
+    pub max_body: usize,
+    /// Whether `HTTP_PROXY` and `NO_PROXY` count.
+    pub proxy_from_env: bool,
+}
+
+impl Default for HttpSettings {
+    /// 10 s, 1 MiB, with the environment's proxy.
+    fn default() -> Self {
+        Self { poll_timeout: Duration::from_secs(10), max_body: 1 << 20, proxy_from_env: true }
+    }
+}
+
+/// The client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpClientError {
+    /// The process has installed no TLS provider.
+    #[error("no TLS provider is installed; call rustls::crypto::aws_lc_rs::default_provider().install_default() first")]
+    NoTlsProvider,
+    /// The client refused its settings, a proxy in the environment for one.
+    #[error("cannot make the HTTP client: {cause}; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY")]
+    Build {
+        /// The innermost cause.
+        cause: String,
+        /// The client's error.
+        source: reqwest::Error,
+    },
+}
+
+/// The shared client; a clone shares the connections.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: reqwest::Client,
+    settings: HttpSettings,
+}
+
+/// When a poll is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// `time` after `start`.
+    pub fn after(start: Instant, time: Duration) -> Self {
+        Self(start + time)
+    }
+
+    /// The result of `work`, or `None` when the deadline comes first; the work is dropped then.
+    pub async fn bound<F: Future>(self, work: F) -> Option<F::Output> {
+        tokio::time::timeout_at(self.0, work).await.ok()
+    }
+}
+
+/// A request.
+pub(super) struct Call<'a> {
+    pub(super) operation: Operation,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) bearer: Option<&'a str>,
+    pub(super) body: Option<serde_json::Value>,
+    /// What must not come back in an error text, should the server repeat it.
+    pub(super) secrets: &'a [&'a str],
+}
+
+/// A whole answer.
+pub(super) struct Answer {
+    pub(super) operation: Operation,
+    pub(super) status: StatusCode,
+    pub(super) body: Vec<u8>,
+    detail: Option<String>,
+}
+
+impl Answer {
+    /// The error for an answer whose status is not one that the request ends well with.
+    pub(super) fn into_status_error(self) -> ApiError {
+        ApiError::Status { operation: self.operation, status: self.status.as_u16(), detail: self.detail }
+    }
+}
+
+impl HttpClient {
+    /// A client for the whole process. Needs the process's TLS provider.
+    pub fn new(settings: HttpSettings) -> Result<Self, HttpClientError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(HttpClientError::NoTlsProvider);
+        }
+        let built = builder(settings).build().or_else(|error| {
+            // An image without CA certificates: plain http, the usual case, needs none, and https will say so.
+            builder(settings).tls_certs_only([]).build().map_err(|_| error)
+        });
+        match built {
+            Ok(client) => Ok(Self { client, settings }),
+            Err(source) => Err(HttpClientError::Build { cause: root_cause(&source), source }),
+        }
+    }
+
+    /// The deadline of a poll that starts at `now`.
+    pub fn deadline(&self, now: Instant) -> Deadline {
+        Deadline::after(now, self.settings.poll_timeout)
+    }
+
+    /// Sends one request and reads its whole answer.
+    pub(super) async fn send(&self, call: Call<'_>, deadline: Deadline) -> Result<Answer, ApiError> {
+        let operation = call.operation;
+        deadline.bound(self.exchange(call)).await.unwrap_or(Err(ApiError::Timeout { operation }))
+    }
+
+    async fn exchange(&self, call: Call<'_>) -> Result<Answer, ApiError> {
+        let operation = call.operation;
+        let mut request = self.client.request(call.method, call.url);
+        if let Some(token) = call.bearer {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let mut response = request.send().await.map_err(|error| failed(operation, error, false))?;
+        let status = response.status();
+        let limit = self.settings.max_body;
+        let too_large = || ApiError::TooLarge { operation, limit };
+        if response.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(operation, error, true))? {
+            if chunk.len() > limit - body.len() {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let detail = if status.is_success() { None } else { problem_detail(&body, call.secrets) };
+        Ok(Answer { operation, status, body, detail })
+    }
+}
+
+fn builder(settings: HttpSettings) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("dittofs-operator/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        // One idle connection a server, and those of a deleted server go within two minutes.
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(Duration::from_secs(90));
+    if settings.proxy_from_env { builder } else { builder.no_proxy() }
+}
+
+/// `error` sorted by whether the server could be reached at all.
+fn failed(operation: Operation, error: reqwest::Error, answer_began: bool) -> ApiError {
+    let error = error.without_url();
+    let cause = root_cause(&error);
+    if answer_began || is_not_http(&error) {
+        ApiError::Broken { operation, cause, source: error.into() }
+    } else {
+        ApiError::Unreachable { operation, cause, source: error.into() }
+    }
+}
+
+/// Whether something answered that does not speak HTTP.
+fn is_not_http(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if inner.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// `detail` of a problem document.
+fn problem_detail(body: &[u8], secrets: &[&str]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Document {
+        detail: String,
+    }
+    let document: Document = serde_json::from_slice(body).ok()?;
+    Some(excerpt(&document.detail, secrets)).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,62 @@
+//! Faults that tests switch on, to see that the tests and the checker of the guarantees catch them.
+//!
+//! Only a build with the feature `fault-injection` has them; in any other, every function here is constant. The
+//! variable `DITTOFS_FAULTS` lists them, separated by commas: `NAME` switches a behaviour on, `panic:POINT` panics the
+//! first time that the point is passed, `panic:POINT:N` the first N times, `panic:POINT:*` every time.
+
+/// Whether the behaviour `name` is switched on.
+#[cfg(feature = "fault-injection")]
+pub fn on(name: &str) -> bool {
+    injected::list().iter().any(|fault| fault == name)
+}
+
+/// Whether the behaviour `name` is switched on: never, in this build.
+#[cfg(not(feature = "fault-injection"))]
+pub const fn on(_name: &str) -> bool {
+    false
+}
+
+/// A point that can be made to panic.
+#[cfg(feature = "fault-injection")]
+pub fn hit(point: &str) {
+    injected::hit(point);
+}
+
+/// A point that can be made to panic: not in this build.
+#[cfg(not(feature = "fault-injection"))]
+pub const fn hit(_point: &str) {}
+
+#[cfg(feature = "fault-injection")]
+mod injected {
+    use std::collections::HashMap;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    pub(super) fn list() -> &'static [String] {
+        static FAULTS: OnceLock<Vec<String>> = OnceLock::new();
+        FAULTS.get_or_init(|| {
+            let text = std::env::var("DITTOFS_FAULTS").unwrap_or_default();
+            text.split(',').map(|fault| fault.trim().to_owned()).filter(|fault| !fault.is_empty()).collect()
+        })
+    }
+
+    pub(super) fn hit(point: &str) {
+        static PASSED: OnceLock<Mutex<HashMap<String, u64>>> = OnceLock::new();
+        for fault in list() {
+            let Some(rest) = fault.strip_prefix("panic:") else { continue };
+            let (name, times) = rest.split_once(':').unwrap_or((rest, "1"));
+            if name != point {
+                continue;
+            }
+            let passed = {
+                let mut all = PASSED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+                let count = all.entry(point.to_owned()).or_insert(0);
+                *count += 1;
+                *count
+            };
+            assert!(
+                times != "*" && times.parse::<u64>().is_ok_and(|times| passed > times),
+                "injected fault at {point}"
+            );
+        }
+    }
+}

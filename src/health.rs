@@ -1,0 +1,83 @@
+//! `/healthz` and `/readyz`.
+//!
+//! Alive: the actor system turns, which the Supervisor's heartbeat proves. Ready: every watch was listed once and the
+//! process is not ending. The body says what is missing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::actors::Deps;
+
+/// A heart that has not beaten for this long has stopped.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
+/// What health is read from.
+#[derive(Clone)]
+pub struct Health {
+    /// The deps, for the caches and the origin of time.
+    pub deps: Arc<Deps>,
+    /// Milliseconds since the origin of the last heartbeat.
+    pub heart: Arc<AtomicU64>,
+    /// Set when the process begins to end.
+    pub ending: Arc<AtomicBool>,
+}
+
+impl Health {
+    fn alive(&self) -> Result<(), String> {
+        let beat = Duration::from_millis(self.heart.load(Ordering::Relaxed));
+        let silent = self.deps.origin.elapsed().saturating_sub(beat);
+        if silent > STANDSTILL {
+            return Err(format!("the actor system has not turned for {} s\n", silent.as_secs()));
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.alive()?;
+        if self.ending.load(Ordering::Relaxed) {
+            return Err("shutting down\n".to_owned());
+        }
+        let caches = &self.deps.caches;
+        let missing: Vec<&str> = [
+            ("dittoservers", caches.servers.is_synced()),
+            ("statefulsets", caches.stateful_sets.is_synced()),
+            ("services", caches.services.is_synced()),
+            ("configmaps", caches.config_maps.is_synced()),
+        ]
+        .into_iter()
+        .filter_map(|(kind, synced)| (!synced).then_some(kind))
+        .collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("not listed yet: {}\n", missing.join(", "))) }
+    }
+}
+
+fn answer(result: Result<(), String>) -> (StatusCode, String) {
+    match result {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing),
+    }
+}
+
+/// Serves both paths for as long as the process lives. Returns the address that it listens on.
+pub async fn serve(address: SocketAddr, health: Health) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    let app = Router::new()
+        .route("/healthz", get(|State(health): State<Health>| async move { answer(health.alive()) }))
+        .route("/readyz", get(|State(health): State<Health>| async move { answer(health.ready()) }))
+        .with_state(health);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the health endpoint ended");
+        }
+    });
+    Ok(bound)
+}

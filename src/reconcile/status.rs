@@ -1,0 +1,468 @@
+//! `.status` as one pure function of what was observed and applied.
+//!
+//! Nothing is reported that was not seen: `observedGeneration` is the smallest generation that every writer has
+//! applied, `configHash` is what the StatefulSet carries, and while nothing valid is known (a fresh operator, a
+//! server that does not answer) what stood there before stays.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::object::meta;
+use super::{AdapterState, ObservedAdapter, ValidatedServer};
+use crate::build::CONFIG_HASH_ANNOTATION;
+
+/// Longest condition message: a tenth of what the schema allows, enough for any cause.
+const MESSAGE_MAX: usize = 3000;
+
+/// What ConfigHasher last found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFact {
+    /// ConfigMap and Secrets are in place and hashed for this generation.
+    Valid {
+        /// `metadata.generation`.
+        generation: i64,
+    },
+    /// A Secret is missing or lacks a key: the last hash holds.
+    SecretMissing {
+        /// `metadata.generation`.
+        generation: i64,
+        /// Which, and what to do.
+        text: String,
+    },
+    /// The ConfigMap or a managed Secret cannot be written, or belongs to somebody else.
+    Failed {
+        /// Condition reason.
+        reason: &'static str,
+        /// What happened.
+        text: String,
+    },
+}
+
+impl ConfigFact {
+    fn generation(&self) -> Option<i64> {
+        match self {
+            Self::Valid { generation } | Self::SecretMissing { generation, .. } => Some(*generation),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
+/// What AdapterPoller last found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PollFact {
+    /// A full, valid answer.
+    Answered,
+    /// No answer, or none of the server's.
+    Unreachable(String),
+    /// The server or its Secrets refuse us.
+    Refused(String),
+    /// We are logged in, but the answer is not a list of adapters.
+    BadAnswer(String),
+    /// `replicas` is 0: nothing is polled.
+    Stopped,
+}
+
+/// What PortReconciler last did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortsFact {
+    /// Generation that the StatefulSet carries; None when the last run did not get so far.
+    pub applied: Option<i64>,
+    /// A port change is held back.
+    pub deferred: bool,
+    /// What stands in the way, in words.
+    pub problem: Option<String>,
+}
+
+/// What ServiceReconciler last did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServicesFact {
+    /// Generation that all Services carry; None when the last run did not get so far.
+    pub applied: Option<i64>,
+    /// Failures and foreign objects, in words.
+    pub problems: Vec<String>,
+    /// Services that are being deleted and whose successors wait.
+    pub waiting: Vec<String>,
+}
+
+/// Everything that status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// `metadata.generation` of the CR as read.
+    pub generation: i64,
+    /// Whether the CR is being deleted.
+    pub deleting: bool,
+    /// The checked server, or what is wrong with it.
+    pub server: Result<&'a ValidatedServer, &'a str>,
+    /// ConfigHasher.
+    pub config: Option<&'a ConfigFact>,
+    /// AdapterPoller.
+    pub poll: Option<&'a PollFact>,
+    /// Adapters of the last valid answer.
+    pub adapters: Option<&'a [ObservedAdapter]>,
+    /// PortReconciler.
+    pub ports: Option<&'a PortsFact>,
+    /// ServiceReconciler.
+    pub services: Option<&'a ServicesFact>,
+    /// The StatefulSet as last seen.
+    pub stateful_set: Option<&'a Value>,
+    /// The Services of this server as last seen.
+    pub live_services: &'a [Arc<Value>],
+    /// Doubtful settings, in words.
+    pub warnings: &'a [String],
+    /// `.status` as read.
+    pub previous: Option<&'a Value>,
+    /// Now, RFC 3339 in seconds, for transitions.
+    pub now: &'a str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Truth {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Truth {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "True",
+            Self::No => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+struct Condition {
+    kind: &'static str,
+    truth: Truth,
+    reason: &'static str,
+    message: String,
+}
+
+fn condition(kind: &'static str, truth: Truth, reason: &'static str, message: impl Into<String>) -> Condition {
+    Condition { kind, truth, reason, message: message.into() }
+}
+
+/// The whole `.status` that the CR should have.
+pub fn derive(seen: Observed<'_>) -> Value {
+    let number = |field: &str| seen.stateful_set.and_then(|set| set.get("status")?.get(field)?.as_i64()).unwrap_or(0);
+    let (replicas, ready, available) = (number("replicas"), number("readyReplicas"), number("availableReplicas"));
+    let wanted = seen.server.map_or(0, |server| i64::from(server.replicas));
+
+    let mut conditions = vec![
+        available_condition(wanted, available),
+        config_condition(&seen),
+        progressing_condition(&seen, wanted, replicas),
+        authenticated_condition(&seen),
+        discovered_condition(&seen),
+        ports_condition(&seen),
+        warnings_condition(&seen),
+    ];
+    let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
+    conditions.insert(0, ready_condition);
+
+    let mut status = Map::new();
+    status.insert("replicas".into(), json!(replicas));
+    status.insert("readyReplicas".into(), json!(ready));
+    status.insert("availableReplicas".into(), json!(available));
+    status.insert("phase".into(), json!(phase(&seen, wanted, replicas, ready)));
+    if let Some(generation) = observed_generation(&seen) {
+        status.insert("observedGeneration".into(), json!(generation));
+    }
+    let hash = seen
+        .stateful_set
+        .and_then(|set| set.pointer("/spec/template/metadata/annotations")?.get(CONFIG_HASH_ANNOTATION)?.as_str());
+    if let Some(hash) = hash {
+        status.insert("configHash".into(), json!(hash));
+    }
+    adapters(&seen, &mut status);
+    let conditions: Vec<Value> = conditions.into_iter().map(|made| stamp(made, &seen)).collect();
+    status.insert("conditions".into(), Value::Array(conditions));
+    Value::Object(status)
+}
+
+/// A JSON merge patch that turns `previous` into `derived`, or None when nothing differs. Fields that are not ours
+/// are left alone; one of ours that is no longer set is taken out.
+pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
+    let mut patch = derived.as_object().cloned().unwrap_or_default();
+    let previous = previous.and_then(Value::as_object);
+    let mut differs = false;
+    for field in ["observedGeneration", "configHash", "adapters", "activeAdapters"] {
+        if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
+            patch.insert(field.to_owned(), Value::Null);
+            differs = true;
+        }
+    }
+    differs |= patch
+        .iter()
+        .any(|(field, value)| !value.is_null() && previous.and_then(|previous| previous.get(field)) != Some(value));
+    differs.then_some(Value::Object(patch))
+}
+
+/// Never ahead of what was applied: the smallest generation of the three writers, and never one step back from what
+/// was reported, since what was applied stays applied.
+fn observed_generation(seen: &Observed<'_>) -> Option<i64> {
+    let previous = seen.previous.and_then(|status| status.get("observedGeneration")?.as_i64());
+    let applied = [
+        seen.config.and_then(ConfigFact::generation),
+        seen.ports.and_then(|ports| ports.applied),
+        seen.services.and_then(|services| services.applied),
+    ];
+    let all = applied.into_iter().collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().min());
+    all.max(previous).map(|generation| generation.min(seen.generation))
+}
+
+fn phase(seen: &Observed<'_>, wanted: i64, replicas: i64, ready: i64) -> &'static str {
+    if seen.deleting {
+        "Deleting"
+    } else if seen.server.is_ok() && wanted == 0 && replicas == 0 {
+        "Stopped"
+    } else if ready > 0 {
+        "Running"
+    } else if seen.server.is_err() {
+        "Failed"
+    } else {
+        "Pending"
+    }
+}
+
+fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready: i64) -> Condition {
+    let mut missing: Vec<String> = Vec::new();
+    if let Err(problem) = seen.server {
+        return condition("Ready", Truth::No, "SpecInvalid", problem);
+    }
+    if seen.deleting {
+        missing.push("the server is being deleted".into());
+    }
+    if wanted == 0 {
+        missing.push("spec.replicas is 0".into());
+    }
+    if ready < wanted {
+        missing.push(format!("{ready} of {wanted} replicas ready"));
+    }
+    if observed_generation(seen) != Some(seen.generation) {
+        missing.push(format!("generation {} is not applied yet", seen.generation));
+    }
+    for other in others {
+        let must = match other.kind {
+            "ConfigReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
+            "Progressing" => Truth::No,
+            _ => continue,
+        };
+        if other.truth != must {
+            missing.push(format!("{} is {} ({})", other.kind, other.truth.as_str(), other.reason));
+        }
+    }
+    if let Some(problem) = seen.ports.and_then(|ports| ports.problem.as_deref()) {
+        missing.push(problem.to_owned());
+    }
+    match seen.services {
+        None => missing.push("Services were not reconciled yet".into()),
+        Some(services) => {
+            missing.extend(services.problems.iter().cloned());
+            missing.extend(services.waiting.iter().map(|name| format!("Service {name} is being deleted")));
+        }
+    }
+    if seen.ports.is_none() {
+        missing.push("the StatefulSet was not reconciled yet".into());
+    }
+    if missing.is_empty() {
+        condition("Ready", Truth::Yes, "AllConditionsMet", "The server runs as specified and its adapters are served")
+    } else {
+        condition("Ready", Truth::No, "ConditionsNotMet", missing.join("; "))
+    }
+}
+
+fn available_condition(wanted: i64, available: i64) -> Condition {
+    if wanted == 0 {
+        condition("Available", Truth::No, "Stopped", "spec.replicas is 0")
+    } else if available >= wanted {
+        condition(
+            "Available",
+            Truth::Yes,
+            "MinimumReplicasAvailable",
+            format!("{available} of {wanted} replicas available"),
+        )
+    } else {
+        condition("Available", Truth::No, "NoReplicasAvailable", format!("{available} of {wanted} replicas available"))
+    }
+}
+
+fn config_condition(seen: &Observed<'_>) -> Condition {
+    match (seen.server, seen.config) {
+        (Err(problem), _) => condition("ConfigReady", Truth::No, "SpecInvalid", problem),
+        (_, None) => {
+            condition("ConfigReady", Truth::Unknown, "ConfigMissing", "The configuration was not rendered yet")
+        }
+        (_, Some(ConfigFact::Valid { .. })) => {
+            condition("ConfigReady", Truth::Yes, "ConfigValid", "ConfigMap and Secrets are in place")
+        }
+        (_, Some(ConfigFact::SecretMissing { text, .. })) => {
+            condition("ConfigReady", Truth::No, "SecretMissing", text.clone())
+        }
+        (_, Some(ConfigFact::Failed { reason, text })) => condition("ConfigReady", Truth::No, reason, text.clone()),
+    }
+}
+
+fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Condition {
+    let held = seen.ports.is_some_and(|ports| ports.deferred);
+    let Some(set) = seen.stateful_set else {
+        let reason = if seen.server.is_ok() { "StatefulSetUpdating" } else { "ReconcileComplete" };
+        let truth = if seen.server.is_ok() { Truth::Yes } else { Truth::No };
+        return condition("Progressing", truth, reason, "There is no StatefulSet yet");
+    };
+    let text = |field: &str| set.get("status").and_then(|status| status.get(field)?.as_str());
+    let stale = set.pointer("/status/observedGeneration") != set.pointer("/metadata/generation");
+    if stale || (!held && text("currentRevision") != text("updateRevision")) {
+        let revision = text("updateRevision").unwrap_or("a new revision").to_owned();
+        condition("Progressing", Truth::Yes, "StatefulSetUpdating", format!("Rolling to {revision}"))
+    } else if replicas != wanted {
+        condition("Progressing", Truth::Yes, "ScalingReplicas", format!("{replicas} of {wanted} replicas exist"))
+    } else {
+        condition("Progressing", Truth::No, "ReconcileComplete", "Nothing is rolling")
+    }
+}
+
+fn authenticated_condition(seen: &Observed<'_>) -> Condition {
+    const KIND: &str = "Authenticated";
+    match seen.poll {
+        None => unknown_or_before(seen, KIND, "APIUnreachable", "The server was not polled yet"),
+        Some(PollFact::Answered | PollFact::BadAnswer(_)) => {
+            condition(KIND, Truth::Yes, "AuthenticationSucceeded", "Logged in to the server's API")
+        }
+        Some(PollFact::Unreachable(text)) => condition(KIND, Truth::No, "APIUnreachable", text.clone()),
+        Some(PollFact::Refused(text)) => condition(KIND, Truth::No, "AuthenticationFailed", text.clone()),
+        Some(PollFact::Stopped) => condition(KIND, Truth::Unknown, "Stopped", "A stopped server is not polled"),
+    }
+}
+
+fn discovered_condition(seen: &Observed<'_>) -> Condition {
+    const KIND: &str = "AdaptersDiscovered";
+    let kept = if seen.adapters.is_some() { "; the last known adapters are kept" } else { "" };
+    match seen.poll {
+        None => unknown_or_before(seen, KIND, "NotPolledYet", "The server was not polled yet"),
+        Some(PollFact::Answered) => {
+            let count = active(seen.adapters).count();
+            condition(KIND, Truth::Yes, "AdaptersListed", format!("{count} adapters run"))
+        }
+        Some(PollFact::Unreachable(text)) => condition(KIND, Truth::No, "APIUnreachable", format!("{text}{kept}")),
+        Some(PollFact::Refused(text)) => condition(KIND, Truth::No, "AuthenticationFailed", format!("{text}{kept}")),
+        Some(PollFact::BadAnswer(text)) => condition(KIND, Truth::No, "BadAnswer", format!("{text}{kept}")),
+        Some(PollFact::Stopped) => condition(KIND, Truth::Unknown, "Stopped", "A stopped server is not polled"),
+    }
+}
+
+/// A restarted operator has polled nothing yet: what its predecessor saw stays until something newer is known.
+fn unknown_or_before(seen: &Observed<'_>, kind: &'static str, reason: &'static str, message: &str) -> Condition {
+    let known = match (kind, previous_condition(seen.previous, kind).and_then(|before| before.get("status")?.as_str()))
+    {
+        ("Authenticated", Some("True")) => Some(("AuthenticationSucceeded", "Logged in to the server's API")),
+        ("AdaptersDiscovered", Some("True")) => {
+            Some(("AdaptersListed", "As last seen by the operator before its restart"))
+        }
+        _ => None,
+    };
+    match known {
+        Some((reason, message)) => condition(kind, Truth::Yes, reason, message),
+        None => condition(kind, Truth::Unknown, reason, message),
+    }
+}
+
+fn ports_condition(seen: &Observed<'_>) -> Condition {
+    match seen.ports {
+        Some(ports) if ports.deferred => condition(
+            "PortsRolledOut",
+            Truth::No,
+            "Deferred",
+            "The container ports of the running pod differ from its adapters until the next rollout; \
+             nothing that clients use depends on them (kubectl rollout restart applies them now)",
+        ),
+        Some(_) => condition("PortsRolledOut", Truth::Yes, "RolledOut", "The pod declares its adapters' ports"),
+        None => match previous_condition(seen.previous, "PortsRolledOut")
+            .and_then(|before| before.get("status")?.as_str())
+        {
+            Some("False") => {
+                condition("PortsRolledOut", Truth::No, "Deferred", "Held back before the operator's restart")
+            }
+            _ => condition(
+                "PortsRolledOut",
+                Truth::Unknown,
+                "NotReconciledYet",
+                "The StatefulSet was not reconciled yet",
+            ),
+        },
+    }
+}
+
+fn warnings_condition(seen: &Observed<'_>) -> Condition {
+    if seen.warnings.is_empty() {
+        condition("Warnings", Truth::No, "NoWarnings", "Nothing doubtful in the spec")
+    } else {
+        condition("Warnings", Truth::Yes, "Doubtful", seen.warnings.join("; "))
+    }
+}
+
+fn active(adapters: Option<&[ObservedAdapter]>) -> impl Iterator<Item = &ObservedAdapter> {
+    adapters.into_iter().flatten().filter(|adapter| adapter.state != AdapterState::Stopped)
+}
+
+fn adapters(seen: &Observed<'_>, status: &mut Map<String, Value>) {
+    let (Some(known), Ok(server)) = (seen.adapters, seen.server) else {
+        for field in ["adapters", "activeAdapters"] {
+            if let Some(before) = seen.previous.and_then(|previous| previous.get(field)) {
+                status.insert(field.to_owned(), before.clone());
+            }
+        }
+        return;
+    };
+    let names = server.names();
+    let mut listed = Vec::new();
+    let mut types = Vec::new();
+    for adapter in active(Some(known)) {
+        let name = names.adapter_service(&adapter.adapter_type);
+        let Some(service) = seen.live_services.iter().find(|service| meta(service, "name") == name) else { continue };
+        let port = service.pointer("/spec/ports/0/port").cloned().unwrap_or_else(|| json!(adapter.port));
+        let mut entry = json!({"type": adapter.adapter_type, "port": port, "serviceName": name});
+        if let Some(endpoint) = endpoint(service) {
+            entry["endpoint"] = json!(endpoint);
+        }
+        listed.push(entry);
+        types.push(adapter.adapter_type.as_str());
+    }
+    status.insert("adapters".into(), Value::Array(listed));
+    status.insert("activeAdapters".into(), json!(types.join(", ")));
+}
+
+fn endpoint(service: &Value) -> Option<&str> {
+    let ingress = service.pointer("/status/loadBalancer/ingress/0")?;
+    ingress.get("ip").or_else(|| ingress.get("hostname"))?.as_str()
+}
+
+fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a Value> {
+    previous?
+        .get("conditions")?
+        .as_array()?
+        .iter()
+        .find(|condition| condition.get("type").and_then(Value::as_str) == Some(kind))
+}
+
+/// The transition time moves only when the status of the condition does.
+fn stamp(made: Condition, seen: &Observed<'_>) -> Value {
+    let before = previous_condition(seen.previous, made.kind);
+    let same = before.and_then(|before| before.get("status")?.as_str()) == Some(made.truth.as_str());
+    let since = before.filter(|_| same).and_then(|before| before.get("lastTransitionTime")).cloned();
+    let mut message = made.message;
+    if message.chars().count() > MESSAGE_MAX {
+        message = message.chars().take(MESSAGE_MAX).chain("…".chars()).collect();
+    }
+    // A condition speaks of the generation that it was derived from; one that was only carried over keeps its own.
+    json!({
+        "type": made.kind,
+        "status": made.truth.as_str(),
+        "reason": made.reason,
+        "message": message,
+        "observedGeneration": observed_generation(seen).unwrap_or(0),
+        "lastTransitionTime": since.unwrap_or_else(|| json!(seen.now)),
+    })
+}

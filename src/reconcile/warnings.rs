@@ -1,0 +1,105 @@
+//! What is allowed but doubtful about a server: the condition `Warnings`.
+//!
+//! Admission says the same at the time of the change, as far as it can know; here what has been observed since counts
+//! too. What has not been observed is no evidence: without an observation nothing is said about adapters.
+
+use std::fmt;
+
+use super::{AdapterState, Database, ObservedAdapter, ServiceType, ValidatedServer};
+
+/// First port that a process without privileges can listen on.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+/// Where the volume of the control plane's data is mounted.
+const CONTROL_PLANE_VOLUME: &str = "/data/controlplane/";
+
+/// One doubtful thing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warning {
+    /// Path of the field, such as `spec.controlPlane.port`.
+    pub field: String,
+    /// What it is.
+    pub value: String,
+    /// What comes of it, and what to do about it.
+    pub advice: String,
+}
+
+impl Warning {
+    fn new(field: &str, value: impl ToString, advice: &str) -> Self {
+        Self { field: field.to_owned(), value: value.to_string(), advice: advice.to_owned() }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}: {}", self.field, self.value, self.advice)
+    }
+}
+
+/// Everything doubtful about a server, in the order of the spec.
+///
+/// `observed` is the newest valid answer of the server, `None` while there has been none.
+pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) -> Vec<Warning> {
+    let mut found = Vec::new();
+    if let Database::Sqlite { path } = &server.database
+        && !path.starts_with(CONTROL_PLANE_VOLUME)
+    {
+        found.push(Warning::new(
+            "spec.database.sqlite.path",
+            path,
+            "the database is not on the volume at /data/controlplane and is lost with the pod; keep it there",
+        ));
+    }
+    let listens = "the server runs without privileges and cannot listen there; use 1024 or more";
+    if server.api_port < FIRST_UNPRIVILEGED {
+        found.push(Warning::new("spec.controlPlane.port", server.api_port, listens));
+    }
+    if let Some(adapters) = observed {
+        adapter_warnings(server, adapters, &mut found);
+    }
+    if server.service.service_type != ServiceType::ClusterIp {
+        found.push(Warning::new(
+            "spec.service.type",
+            server.service.service_type.as_str(),
+            "the API is reachable from outside the cluster and is not encrypted; use ClusterIP, or restrict who reaches it",
+        ));
+    }
+    if let Some(metrics) = &server.metrics
+        && metrics.port < FIRST_UNPRIVILEGED
+    {
+        found.push(Warning::new("spec.metrics.port", metrics.port, listens));
+    }
+    found
+}
+
+fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], found: &mut Vec<Warning>) {
+    // A stopped adapter is listed with the port that it starts on; one that is on a privileged port is warned of below.
+    let known = |name: &str| {
+        adapters.iter().any(|adapter| {
+            adapter.adapter_type == name
+                && (adapter.port >= FIRST_UNPRIVILEGED || adapter.state != AdapterState::Stopped)
+        })
+    };
+    if server.file_service_enabled {
+        for (name, port) in [("nfs", server.ports.nfs), ("smb", server.ports.smb)] {
+            if port < FIRST_UNPRIVILEGED && !known(name) {
+                found.push(Warning::new(
+                    &format!("spec.ports.{name}"),
+                    port,
+                    &format!(
+                        "no {name} adapter has been found on another port, and the server, without privileges, cannot \
+                         listen there; start the adapter on a port of 1024 or more, or use such a port here"
+                    ),
+                ));
+            }
+        }
+    }
+    for adapter in adapters.iter().filter(|adapter| adapter.state != AdapterState::Stopped) {
+        if adapter.port < FIRST_UNPRIVILEGED {
+            found.push(Warning::new(
+                &format!("adapter {}", adapter.adapter_type),
+                format!("on port {}", adapter.port),
+                "the server runs without privileges and cannot listen there; move the adapter to 1024 or more",
+            ));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `dittofs-operator run`: puts the parts together, and takes them apart in order.
+//!
+//! Order of the end: readiness turns false, the watcher and the pollers stop, the writers finish what they are at (up
+//! to a deadline below the pod's grace period), the process exits. A second signal ends it at once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::actors::cr_watcher::Watching;
+use crate::actors::gate::Gate;
+use crate::actors::specs::Specs;
+use crate::actors::supervisor::{Fatal, Shutdown, Supervisor};
+use crate::actors::{Caches, Deps};
+use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, WatchPolicy, connect};
+use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
+use crate::health::{self, Health};
+
+/// How long the writers may take to finish; the pod's grace period is 30 s.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What `run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The only namespace to serve; all of them when unset.
+    pub namespace: Option<String>,
+    /// Where each server's API is.
+    pub api_url_template: UrlTemplate,
+    /// Where `/healthz` and `/readyz` are served.
+    pub health_addr: SocketAddr,
+    /// Name of this instance in events.
+    pub instance: String,
+}
+
+/// Why `run` ended other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No connection to a cluster can be configured.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The HTTP client for the DittoFS API cannot be made.
+    #[error(transparent)]
+    Http(#[from] HttpClientError),
+    /// The health address cannot be listened on.
+    #[error("cannot listen on --health-addr {address}: {source}; choose a free address")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(std::io::Error),
+    /// An actor ended more often than is survived.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Runs until a signal or a fatal end. To be called inside an actix system over a multi-thread runtime.
+pub async fn run(options: Options) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let client = connect(&ConnectOptions::default()).await?;
+    let deps = Arc::new(Deps {
+        cluster: Cluster::new(client.clone()),
+        events: Events::new(client.clone(), options.instance.clone()),
+        caches: Caches::default(),
+        specs: Specs::default(),
+        http: HttpClient::new(HttpSettings::default())?,
+        template: options.api_url_template.clone(),
+        gate: Gate::default(),
+        origin: Instant::now(),
+        seed: rand::random(),
+        seeds: AtomicU64::new(0),
+    });
+    let (heart, ending) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let health = Health { deps: deps.clone(), heart: heart.clone(), ending: ending.clone() };
+    let bound = health::serve(options.health_addr, health)
+        .await
+        .map_err(|source| RunError::Health { address: options.health_addr, source })?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = options.namespace.as_deref().unwrap_or("(all)"),
+        health = %bound,
+        api_url_template = %options.api_url_template,
+        "dittofs-operator starts"
+    );
+
+    let (fatal_sender, mut fatal) = mpsc::unbounded_channel();
+    let watching = Watching { namespace: options.namespace.clone(), policy: WatchPolicy::default() };
+    let supervisor = Supervisor::new(deps.clone(), client, watching, heart, fatal_sender).start();
+
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        end = fatal.recv() => Err(RunError::Fatal(match end {
+            Some(Fatal::BudgetSpent(actor)) => {
+                format!("the actor {actor} ended more often than is survived; see the log above for its panics")
+            }
+            Some(Fatal::SupervisorEnded) | None => "the Supervisor ended; see the log above for its panic".to_owned(),
+        })),
+    };
+    ending.store(true, Ordering::Relaxed);
+    info!("shutting down: waiting for the writers");
+    supervisor.do_send(Shutdown);
+    // The Supervisor may be the one that is no more.
+    deps.gate.close();
+    tokio::select! {
+        drained = deps.gate.drained(DRAIN) => {
+            if drained {
+                info!("shut down");
+            } else {
+                warn!("the writers did not finish in {} s; shut down without them", DRAIN.as_secs());
+            }
+        }
+        () = signals.next() => error!("a second signal: shut down at once"),
+    }
+    outcome
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

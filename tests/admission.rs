@@ -1,0 +1,306 @@
+//! The table of admission cases, judged without a cluster: by `validate`, by the schema and its CEL rules, and by the
+//! warning policy. The same table is judged by the real API server elsewhere.
+
+use std::collections::BTreeSet;
+
+use dittofs_operator::crd::crd_json;
+use dittofs_operator::reconcile::{validate, warnings};
+use kube::core::cel::{AdmissionRequest, ErrorKind, Validator, VapEvaluator, VapExpression};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Durations that the API server reads and the evaluator of these tests does not.
+const NOT_IN_PROCESS: [&str; 2] = ["2500000µs", "+2s"];
+
+#[derive(Deserialize)]
+struct Table {
+    cases: Vec<Case>,
+    updates: Vec<Update>,
+    grandfathered: Vec<Grandfathered>,
+}
+
+#[derive(Deserialize, PartialEq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum Expect {
+    Accepted,
+    Refused,
+    Warned,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    server_name: Option<String>,
+    spec: Value,
+    expect: Expect,
+    message: Vec<String>,
+    /// `admission` when only the API server can know (the checked server has lost it).
+    only: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Update {
+    name: String,
+    before: Value,
+    after: Value,
+    expect: Expect,
+    message: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Grandfathered {
+    name: String,
+    server_name: Option<String>,
+    spec: Value,
+}
+
+fn table() -> Table {
+    serde_json::from_str(include_str!("fixtures/admission_cases.json")).expect("the table is JSON of this form")
+}
+
+fn object(name: Option<&str>, spec: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "dittofs.dittofs.com/v1alpha1",
+        "kind": "DittoServer",
+        "metadata": {"name": name.unwrap_or("files"), "namespace": "storage", "uid": "0a1b", "generation": 3},
+    });
+    if !spec.is_null() {
+        object["spec"] = spec.clone();
+    }
+    object
+}
+
+fn assert_says(case: &str, text: &str, parts: &[String]) {
+    for part in parts {
+        // The API server prints JSON values bare or quoted; the words are what counts.
+        assert!(text.contains(part.as_str()), "{case}: {part:?} is missing in: {text}");
+    }
+}
+
+fn root_schema() -> Value {
+    crd_json().pointer("/spec/versions/0/schema/openAPIV3Schema").expect("a schema").clone()
+}
+
+/// The schema below `spec`. Rules at the root use `optionalOldSelf`, which only the API server evaluates.
+fn spec_schema() -> Value {
+    root_schema().pointer("/properties/spec").expect("a spec").clone()
+}
+
+/// What the schema's bounds and its CEL rules have against a spec.
+fn schema_problems(schema: &Value, spec: &Value, old: Option<&Value>) -> (Vec<String>, Vec<(String, String)>) {
+    let bounds = jsonschema::draft7::new(schema).expect("the schema is one");
+    let bounds: Vec<String> = bounds.iter_errors(spec).map(|error| error.to_string()).collect();
+    let rules = match Validator::new().validate(schema, spec, old) {
+        Ok(()) => Vec::new(),
+        Err(errors) => errors
+            .into_vec()
+            .into_iter()
+            .map(|error| {
+                assert_eq!(error.kind, ErrorKind::ValidationFailure, "{}: {}", error.rule, error.message);
+                (error.rule, error.message)
+            })
+            .collect(),
+    };
+    (bounds, rules)
+}
+
+/// The texts with which the policy warns.
+fn policy_warnings(object: &Value) -> Vec<String> {
+    let policy = include_str!("../deploy/admission-policy.yaml");
+    let policy: Value =
+        serde_yaml_ng::from_str(policy.split("\n---\n").next().expect("a document")).expect("the policy is YAML");
+    let expressions: Vec<VapExpression> = policy["spec"]["validations"]
+        .as_array()
+        .expect("validations")
+        .iter()
+        .map(|validation| VapExpression {
+            expression: validation["expression"].as_str().expect("an expression").to_owned(),
+            message: None,
+            message_expression: Some(validation["messageExpression"].as_str().expect("a message").to_owned()),
+        })
+        .collect();
+    let evaluator = VapEvaluator::builder()
+        .object(object.clone())
+        .request(AdmissionRequest { operation: "CREATE".into(), ..Default::default() })
+        .build();
+    evaluator
+        .evaluate(&expressions)
+        .into_iter()
+        .filter(|result| !result.passed)
+        .map(|result| result.message.expect("a failed validation has a message"))
+        .collect()
+}
+
+#[test]
+fn validate_judges_each_case_as_the_table_says() {
+    for case in table().cases {
+        let result = validate(&object(case.server_name.as_deref(), &case.spec));
+        match case.expect {
+            Expect::Refused => {
+                let error = result.expect_err(&case.name);
+                assert!(!error.problems.is_empty());
+                assert_says(&case.name, &error.to_string(), &case.message);
+                assert!(!error.to_string().contains("canary"), "{}: {error}", case.name);
+            }
+            Expect::Accepted => {
+                let server = result.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+                assert_eq!(warnings(&server, None), [], "{}", case.name);
+            }
+            Expect::Warned => {
+                let server = result.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+                let texts: Vec<String> = warnings(&server, Some(&[])).iter().map(ToString::to_string).collect();
+                if case.only.as_deref() != Some("admission") {
+                    let said = texts.iter().find(|text| text.contains(&case.message[0]));
+                    assert_says(&case.name, said.unwrap_or_else(|| panic!("{}: {texts:?}", case.name)), &case.message);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn schema_and_rules_judge_each_case_as_the_table_says() {
+    let schema = spec_schema();
+    for case in table().cases {
+        // The name and the absence of a spec are judged at the root.
+        if case.server_name.is_some() || case.spec.is_null() {
+            continue;
+        }
+        if NOT_IN_PROCESS.iter().any(|text| case.spec.to_string().contains(text)) {
+            continue;
+        }
+        let (bounds, rules) = schema_problems(&schema, &case.spec, None);
+        if case.name == "an environment variable twice" {
+            // The list type says so, which only the API server knows.
+            assert_eq!(schema.pointer("/properties/pod/properties/env/x-kubernetes-list-type"), Some(&json!("map")));
+            continue;
+        }
+        let refused = !bounds.is_empty() || !rules.is_empty();
+        assert_eq!(refused, case.expect == Expect::Refused, "{}: {bounds:?} {rules:?}", case.name);
+        if refused && bounds.is_empty() {
+            let text = rules.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("\n");
+            assert_says(&case.name, &text, &case.message);
+        }
+    }
+}
+
+#[test]
+fn the_policy_warns_as_the_table_says_and_of_nothing_else() {
+    for case in table().cases {
+        let warned = match case.expect {
+            Expect::Refused => continue,
+            Expect::Accepted => Vec::new(),
+            Expect::Warned => policy_warnings(&object(None, &case.spec)),
+        };
+        match case.expect {
+            Expect::Warned => {
+                assert_eq!(warned.len(), 1, "{}: {warned:?}", case.name);
+                assert_says(&case.name, &warned[0], &case.message);
+            }
+            _ => assert_eq!(policy_warnings(&object(None, &case.spec)), Vec::<String>::new(), "{}", case.name),
+        }
+    }
+}
+
+#[test]
+fn updates_are_judged_as_the_table_says() {
+    let schema = spec_schema();
+    for update in table().updates {
+        if update.after.is_null() {
+            continue;
+        }
+        let (bounds, rules) = schema_problems(&schema, &update.after, Some(&update.before));
+        let refused = !bounds.is_empty() || !rules.is_empty();
+        assert_eq!(refused, update.expect == Expect::Refused, "{}: {bounds:?} {rules:?}", update.name);
+        if refused {
+            let text = rules.into_iter().map(|(_, message)| message).collect::<Vec<_>>().join("\n");
+            assert_says(&update.name, &text, &update.message);
+        }
+    }
+}
+
+/// All rules of a schema with the path of their field.
+fn rules_of(schema: &Value, path: &str, found: &mut Vec<(String, String)>) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        found.push((path.to_owned(), rule["rule"].as_str().expect("a rule").to_owned()));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        rules_of(property, &format!("{path}.{name}"), found);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            rules_of(&schema[inner], &format!("{path}[]"), found);
+        }
+    }
+}
+
+#[test]
+fn each_rule_refuses_a_case_and_has_an_object_of_old_that_breaks_it() {
+    let schema = spec_schema();
+    let mut rules = Vec::new();
+    rules_of(&schema, "spec", &mut rules);
+    assert!(rules.len() > 20);
+    let table = table();
+    let broken_by = |spec: &Value, old: Option<&Value>| -> BTreeSet<String> {
+        schema_problems(&schema, spec, old).1.into_iter().map(|(rule, _)| rule).collect()
+    };
+    let refused = table.cases.iter().filter(|case| case.expect == Expect::Refused);
+    let created: BTreeSet<String> = refused.flat_map(|case| broken_by(&case.spec, None)).collect();
+    let updated: BTreeSet<String> =
+        table.updates.iter().flat_map(|update| broken_by(&update.after, Some(&update.before))).collect();
+    let grandfathered: BTreeSet<String> =
+        table.grandfathered.iter().flat_map(|old| broken_by(&old.spec, None)).collect();
+    for (path, rule) in rules {
+        if rule.contains("oldSelf") {
+            assert!(updated.contains(&rule), "{path}: no update breaks: {rule}");
+        } else {
+            assert!(created.contains(&rule), "{path}: no case breaks: {rule}");
+            assert!(grandfathered.contains(&rule), "{path}: no object of old breaks: {rule}");
+        }
+    }
+}
+
+#[test]
+fn an_object_of_old_that_stays_as_it_is_breaks_no_rule_that_the_api_server_does_not_ratchet() {
+    let schema = spec_schema();
+    let mut refused = 0;
+    for old in table().grandfathered {
+        let (bounds, rules) = schema_problems(&schema, &old.spec, Some(&old.spec));
+        for (rule, message) in &rules {
+            assert!(!rule.contains("oldSelf"), "{}: {rule}: {message}", old.name);
+        }
+        let invalid = validate(&object(old.server_name.as_deref(), &old.spec)).is_err();
+        assert!(invalid, "{}: validate lets it through", old.name);
+        refused += usize::from(!bounds.is_empty() || !rules.is_empty());
+    }
+    assert!(refused > 20, "the objects of old are meant to be ones that are refused today");
+    // At the root nothing is ratcheted: there, every rule knows creation from update, and nothing is required.
+    let root = root_schema();
+    assert_eq!(root.get("required"), None);
+    for rule in root["x-kubernetes-validations"].as_array().expect("rules") {
+        assert_eq!(rule["optionalOldSelf"], json!(true), "{rule}");
+        assert!(rule["rule"].as_str().expect("a rule").contains("oldSelf.hasValue()"), "{rule}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let spec = json!({
+        "storage": {"metadataSize": "0Gi"}, "replicas": 7, "controlPlane": {"port": 2049},
+        "adapterDiscovery": {"pollingInterval": "soon"}, "service": "LoadBalancer",
+    });
+    let error = validate(&object(Some("Files"), &spec)).expect_err("nothing here is right");
+    let fields: Vec<&str> = error.problems.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(
+        fields,
+        [
+            "metadata.name",
+            "spec.storage.metadataSize",
+            "spec.ports.nfs",
+            "spec.adapterDiscovery.pollingInterval",
+            "spec.replicas",
+            "spec.service",
+        ]
+    );
+    assert_eq!(error.category(), "spec-invalid");
+}
