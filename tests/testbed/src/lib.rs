@@ -8,3 +8,4 @@ pub mod cluster;
 pub mod dittofs;
 pub mod operator;
 pub mod proxy;
+pub mod world;

@@ -15,6 +15,9 @@ use std::time::Duration;
 pub struct PodStarts {
     /// How many.
     pub total: usize,
+    /// Restarts of containers in pods that stayed.
+    #[serde(default)]
+    pub restarts: usize,
     /// Each of them, oldest first.
     #[serde(default)]
     pub starts: Vec<PodStart>,
@@ -31,9 +34,9 @@ pub struct PodStart {
     pub uid: String,
     /// When, RFC 3339.
     pub time: String,
-    /// Labels of the pod.
+    /// Revision of the StatefulSet's template that it runs.
     #[serde(default)]
-    pub labels: Option<BTreeMap<String, String>>,
+    pub revision: String,
     /// Annotations of the pod.
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
@@ -54,13 +57,14 @@ pub enum PodMode {
     /// No node takes them.
     Unschedulable,
     /// Their image cannot be pulled.
+    #[serde(rename = "image-pull-backoff")]
     ImagePullBackOff,
     /// They start and crash.
     CrashLoop,
 }
 
 /// What happens to the pods of one StatefulSet.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodBehavior {
     /// Namespace of the StatefulSet.
@@ -71,6 +75,24 @@ pub struct PodBehavior {
     pub mode: PodMode,
     /// How long a pod takes to become ready, ms.
     pub ready_delay_ms: u64,
+    /// How long a deleted pod takes to end, ms.
+    pub delete_delay_ms: u64,
+    /// Leaves pods alone that run already.
+    pub only_new: bool,
+}
+
+impl PodBehavior {
+    /// A mode for the pods of one StatefulSet, with the delays that pods have otherwise.
+    pub fn new(namespace: &str, statefulset: &str, mode: PodMode) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            statefulset: statefulset.to_owned(),
+            mode,
+            ready_delay_ms: 50,
+            delete_delay_ms: 50,
+            only_new: false,
+        }
+    }
 }
 
 /// How the stand-in of a cloud's load balancer controller behaves.
@@ -181,4 +203,25 @@ impl Cluster {
 fn client() -> &'static reqwest::Client {
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     CLIENT.get_or_init(|| reqwest::Client::builder().no_proxy().build().expect("a plain HTTP client can be made"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_behavior_has_the_words_of_the_control_api() {
+        for (mode, word) in [
+            (PodMode::Normal, "normal"),
+            (PodMode::NeverReady, "never-ready"),
+            (PodMode::Unschedulable, "unschedulable"),
+            (PodMode::ImagePullBackOff, "image-pull-backoff"),
+            (PodMode::CrashLoop, "crash-loop"),
+        ] {
+            let body = serde_json::to_value(PodBehavior::new("n", "s", mode)).unwrap();
+            let expected = json!({"namespace": "n", "statefulset": "s", "mode": word,
+                "readyDelayMs": 50, "deleteDelayMs": 50, "onlyNew": false});
+            assert_eq!(body, expected);
+        }
+    }
 }

@@ -1,0 +1,203 @@
+//! S3: what is not ours is not touched. Every write goes to an object with a controller reference to a DittoServer's
+//! uid; deletes carry the uid; claims and pods are never written; of a DittoServer only status and finalizers are.
+
+use super::{Broken, GROUP, Promise, View, place, report};
+use crate::audit::entry::Entry;
+use crate::audit::history::controller;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kinds that the operator never writes.
+const NEVER: [&str; 6] =
+    ["pods", "persistentvolumeclaims", "persistentvolumes", "namespaces", "nodes", "customresourcedefinitions"];
+/// Kinds that belong to nobody.
+const FREE: [&str; 5] =
+    ["events", "leases", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
+/// Secrets that have no owner by design: they outlive the server.
+const GENERATED: [&str; 3] = ["-jwt-secret", "-admin-bootstrap-credentials", "-admin-credentials"];
+
+pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
+    let servers = Servers::of(view);
+    for entry in view.writes() {
+        let object = &entry.object;
+        let mut fail = |words: &str| {
+            report(broken, Promise::S3, format!("{} of {}: {words}", entry.verb, place(object)), &[entry]);
+        };
+        if FREE.contains(&object.resource.as_str()) {
+            continue;
+        }
+        if NEVER.contains(&object.resource.as_str()) {
+            fail("never written");
+            continue;
+        }
+        if entry.verb == "deletecollection" {
+            fail("many objects at once, whosever they are");
+            continue;
+        }
+        if object.resource == "dittoservers" {
+            server(view, entry, fail);
+            continue;
+        }
+        let before = view.history.before(entry).map(|state| state.object);
+        if entry.verb == "delete" {
+            let uid = entry.request["preconditions"]["uid"].as_str();
+            match (uid, before) {
+                (None, _) => fail("without the uid of what it means"),
+                (Some(uid), Some(before)) if entry.succeeded() && before["metadata"]["uid"] != uid => {
+                    fail("the uid is not that of the object");
+                }
+                _ => {}
+            }
+        }
+        if !entry.succeeded() {
+            continue;
+        }
+        let judged = if entry.verb == "create" { entry.result() } else { before.or_else(|| entry.result()) };
+        let Some(judged) = judged else { continue };
+        if !servers.own(judged) && !servers.generated(entry, judged) {
+            fail("no controller reference to a DittoServer that there was");
+        }
+    }
+}
+
+/// Of a DittoServer itself: its status, and its finalizers.
+fn server(view: &View<'_>, entry: &Entry, mut fail: impl FnMut(&str)) {
+    if entry.object.subresource == "status" || !entry.succeeded() {
+        return;
+    }
+    if !matches!(entry.verb.as_str(), "update" | "patch") {
+        fail("a DittoServer is made and deleted by its user");
+        return;
+    }
+    let (Some(before), Some(after)) = (view.history.before(entry), entry.result()) else { return };
+    let meta = |object: &Value, field: &str| object["metadata"][field].clone();
+    let same = before.object["spec"] == after["spec"]
+        && ["labels", "annotations", "ownerReferences"]
+            .iter()
+            .all(|field| meta(before.object, field) == meta(after, field));
+    if !same {
+        fail("more than status and finalizers of a DittoServer");
+    }
+}
+
+/// The DittoServers that there were: uids by namespace, and names.
+struct Servers<'a> {
+    uids: BTreeSet<(&'a str, &'a str)>,
+    names: BTreeMap<&'a str, BTreeSet<&'a str>>,
+}
+
+impl<'a> Servers<'a> {
+    fn of(view: &'a View<'_>) -> Self {
+        let mut servers = Self { uids: BTreeSet::new(), names: BTreeMap::new() };
+        for (key, states) in view.history.of_kind(GROUP, "dittoservers") {
+            servers.names.entry(&key.2).or_default().insert(&key.3);
+            servers.uids.extend(states.iter().map(|state| (key.2.as_str(), state.uid())));
+        }
+        servers
+    }
+
+    fn own(&self, object: &Value) -> bool {
+        let Some(owner) = controller(object) else { return false };
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        let group = owner["apiVersion"].as_str().unwrap_or_default().split('/').next().unwrap_or_default();
+        owner["kind"] == "DittoServer"
+            && group == GROUP
+            && self.uids.contains(&(namespace, owner["uid"].as_str().unwrap_or_default()))
+    }
+
+    /// A generated Secret: by its name and by its label.
+    fn generated(&self, entry: &Entry, object: &Value) -> bool {
+        let labels = object["metadata"]["labels"].as_object();
+        let labelled =
+            |name: &str| labels.into_iter().flatten().any(|(key, value)| key.ends_with("instance") && value == name);
+        entry.object.resource == "secrets"
+            && entry.verb != "delete"
+            && self.names.get(entry.object.namespace.as_str()).is_some_and(|names| {
+                let of = |suffix: &&str| {
+                    entry.object.name.strip_suffix(suffix).is_some_and(|name| names.contains(name) && labelled(name))
+                };
+                GENERATED.iter().any(of)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Run, judged};
+    use super::Promise::S3;
+    use serde_json::{Value, json};
+
+    fn delete(options: Value, owner_uid: &str) -> Run {
+        let mut run = Run::new();
+        run.owned_service("files-adapter-nfs", 5).at(1000);
+        let mut service = run.last_object();
+        service["metadata"]["ownerReferences"][0]["uid"] = json!(owner_uid);
+        run.facts.entries.last_mut().unwrap().response = service;
+        run.facts.entries.last_mut().unwrap().user = "admin".to_owned();
+        run.ours("delete", "services", "files-adapter-nfs")
+            .at(2000)
+            .request(options)
+            .response(json!({"kind": "Status"}));
+        run
+    }
+
+    #[test]
+    fn deletes_carry_the_uid_of_an_object_of_ours() {
+        let uid = json!({"preconditions": {"uid": "uid-files-adapter-nfs"}});
+        assert!(!judged(&delete(uid.clone(), "uid-files")).contains(&S3));
+        assert!(judged(&delete(json!({}), "uid-files")).contains(&S3), "no uid");
+        assert!(judged(&delete(json!({"preconditions": {"uid": "another"}}), "uid-files")).contains(&S3), "wrong uid");
+        assert!(judged(&delete(uid, "uid-of-another-owner")).contains(&S3), "not ours");
+    }
+
+    #[test]
+    fn an_update_of_a_foreign_object_is_found_even_when_it_adopts_it() {
+        let mut run = Run::new();
+        run.owned_service("files-api", 5).at(1000);
+        let ours = run.last_object();
+        let mut foreign = ours.clone();
+        foreign["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        run.facts.entries.last_mut().unwrap().response = foreign.clone();
+        run.facts.entries.last_mut().unwrap().user = "admin".to_owned();
+        let mut adopted = ours;
+        adopted["metadata"]["resourceVersion"] = json!("6");
+        run.ours("update", "services", "files-api").at(2000).request(foreign).response(adopted);
+        assert!(judged(&run).contains(&S3));
+    }
+
+    #[test]
+    fn generated_secrets_need_name_and_label_and_no_owner() {
+        let create = |name: &str, labels: Value| {
+            let mut run = Run::new();
+            let secret =
+                json!({"metadata": {"name": name, "namespace": "n", "labels": labels, "resourceVersion": "9"}});
+            run.ours("create", "secrets", name).at(1000).request(secret.clone()).response(secret);
+            judged(&run).contains(&S3)
+        };
+        assert!(!create("files-jwt-secret", json!({"instance": "files"})));
+        assert!(create("files-jwt-secret", json!({})));
+        assert!(create("files-operator-credentials", json!({"instance": "files"})), "has an owner by design");
+        assert!(create("nobody-jwt-secret", json!({"instance": "nobody"})));
+    }
+
+    #[test]
+    fn pods_claims_and_specs_are_never_written() {
+        for (resource, verb) in
+            [("pods", "delete"), ("persistentvolumeclaims", "patch"), ("services", "deletecollection")]
+        {
+            let mut run = Run::new();
+            run.ours(verb, resource, "x").at(1000);
+            assert!(judged(&run).contains(&S3), "{verb} {resource}");
+        }
+        let mut run = Run::new();
+        let mut server = Run::server_object();
+        server["metadata"]["resourceVersion"] = json!("9");
+        server["metadata"]["finalizers"] = json!([]);
+        run.ours_server("patch", "").at(1000).response(server.clone());
+        assert!(!judged(&run).contains(&S3));
+        server["spec"]["image"] = json!("another");
+        server["metadata"]["resourceVersion"] = json!("10");
+        run.ours_server("patch", "").at(2000).response(server);
+        assert!(judged(&run).contains(&S3));
+    }
+}
