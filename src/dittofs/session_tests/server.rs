@@ -235,7 +235,11 @@ impl Server {
                 let to = self.lock().redirect_to.clone();
                 format!("HTTP/1.1 {status} Moved\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
             }
-            Fault::Huge => b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n[".to_vec(),
+            Fault::Huge => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n[").await.ok()?;
+                tokio::time::sleep(forever).await;
+                return None;
+            }
             Fault::Endless => {
                 stream.write_all(CHUNKED).await.ok()?;
                 let chunk = [b"4000\r\n".as_slice(), &[b' '; 0x4000], b"\r\n"].concat();
