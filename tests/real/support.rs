@@ -46,7 +46,7 @@ impl Bed {
             let cluster = source.clone();
             async move {
                 let secret = format!("{name}-admin-bootstrap-credentials");
-                let found = cluster.api().await.ok()?.get(resources::SECRETS, &namespace, &secret).await.ok()??;
+                let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
                 let text = |key: &str| {
                     let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
                     String::from_utf8(bytes).ok()
