@@ -247,6 +247,7 @@ mod tests {
             "users: [{name: u, user: {token: canary-4711}}]\nclusters: 5\n",
             "users: [{name: u, user: {token: canary-4711\nclusters: [",
             "users: [{name: u, user: {token: [canary-4711]}}]\nclusters: []\n",
+            "users: [{name: u, user: {exec: {interactiveMode: canary-4711}}}]\n",
             "canary-4711",
         ] {
             let error = kube::config::Kubeconfig::from_yaml(yaml).expect_err("no kubeconfig");
