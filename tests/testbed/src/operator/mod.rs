@@ -76,7 +76,7 @@ impl Operator {
     /// When the account cannot be made or the program cannot be started. That it becomes ready is not waited for.
     pub async fn start(cluster: &Cluster, options: OperatorOptions) -> anyhow::Result<Self> {
         let account = Account::create(cluster, &options.home, options.namespace.as_deref(), &options.rights).await?;
-        let directory = tempfile::Builder::new().prefix("dittofs-operator-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix("operator-").tempdir_in(cluster.directory())?;
         account.write_kubeconfig(directory.path(), options.through.as_deref())?;
         let operator = Self {
             cluster: cluster.clone(),
