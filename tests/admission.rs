@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use dittofs_operator::crd::crd_json;
 use dittofs_operator::reconcile::{validate, warnings};
-use kube::core::cel::{AdmissionRequest, ErrorKind, Validator, VapEvaluator, VapExpression};
+use kube::core::cel::{
+    AdmissionRequest, CompiledSchema, ErrorKind, ValidationErrors, Validator, VapEvaluator, VapExpression,
+    compile_schema,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -86,22 +89,30 @@ fn spec_schema() -> Value {
     root_schema().pointer("/properties/spec").expect("a spec").clone()
 }
 
-/// What the schema's bounds and its CEL rules have against a spec.
-fn schema_problems(schema: &Value, spec: &Value, old: Option<&Value>) -> (Vec<String>, Vec<(String, String)>) {
-    let bounds = jsonschema::draft7::new(schema).expect("the schema is one");
-    let bounds: Vec<String> = bounds.iter_errors(spec).map(|error| error.to_string()).collect();
-    let rules = match Validator::new().validate(schema, spec, old) {
-        Ok(()) => Vec::new(),
-        Err(errors) => errors
-            .into_vec()
-            .into_iter()
-            .map(|error| {
-                assert_eq!(error.kind, ErrorKind::ValidationFailure, "{}: {}", error.rule, error.message);
-                (error.rule, error.message)
-            })
-            .collect(),
-    };
-    (bounds, rules)
+/// The schema below `spec`, compiled once: its bounds and its CEL rules.
+struct Judge {
+    bounds: jsonschema::Validator,
+    rules: CompiledSchema,
+}
+
+impl Judge {
+    fn new() -> Self {
+        let schema = spec_schema();
+        let rules = compile_schema(&schema);
+        assert!(!rules.has_errors(), "{:?}", rules.compilation_errors());
+        Self { bounds: jsonschema::draft7::new(&schema).expect("the schema is one"), rules }
+    }
+
+    /// What the bounds and the rules have against a spec: texts, and rules with their messages.
+    fn problems(&self, spec: &Value, old: Option<&Value>) -> (Vec<String>, Vec<(String, String)>) {
+        let bounds = self.bounds.iter_errors(spec).map(|error| error.to_string()).collect();
+        let errors = Validator::new().validate_compiled(&self.rules, spec, old).err();
+        let rules = errors.map(ValidationErrors::into_vec).unwrap_or_default().into_iter().map(|error| {
+            assert_eq!(error.kind, ErrorKind::ValidationFailure, "{}: {}", error.rule, error.message);
+            (error.rule, error.message)
+        });
+        (bounds, rules.collect())
+    }
 }
 
 /// The texts with which the policy warns.
@@ -161,6 +172,7 @@ fn validate_judges_each_case_as_the_table_says() {
 #[test]
 fn schema_and_rules_judge_each_case_as_the_table_says() {
     let schema = spec_schema();
+    let judge = Judge::new();
     for case in table().cases {
         // The name and the absence of a spec are judged at the root.
         if case.server_name.is_some() || case.spec.is_null() {
@@ -169,7 +181,7 @@ fn schema_and_rules_judge_each_case_as_the_table_says() {
         if NOT_IN_PROCESS.iter().any(|text| case.spec.to_string().contains(text)) {
             continue;
         }
-        let (bounds, rules) = schema_problems(&schema, &case.spec, None);
+        let (bounds, rules) = judge.problems(&case.spec, None);
         if case.name == "an environment variable twice" {
             // The list type says so, which only the API server knows.
             assert_eq!(schema.pointer("/properties/pod/properties/env/x-kubernetes-list-type"), Some(&json!("map")));
@@ -204,12 +216,12 @@ fn the_policy_warns_as_the_table_says_and_of_nothing_else() {
 
 #[test]
 fn updates_are_judged_as_the_table_says() {
-    let schema = spec_schema();
+    let judge = Judge::new();
     for update in table().updates {
         if update.after.is_null() {
             continue;
         }
-        let (bounds, rules) = schema_problems(&schema, &update.after, Some(&update.before));
+        let (bounds, rules) = judge.problems(&update.after, Some(&update.before));
         let refused = !bounds.is_empty() || !rules.is_empty();
         assert_eq!(refused, update.expect == Expect::Refused, "{}: {bounds:?} {rules:?}", update.name);
         if refused {
@@ -237,12 +249,13 @@ fn rules_of(schema: &Value, path: &str, found: &mut Vec<(String, String)>) {
 #[test]
 fn each_rule_refuses_a_case_and_has_an_object_of_old_that_breaks_it() {
     let schema = spec_schema();
+    let judge = Judge::new();
     let mut rules = Vec::new();
     rules_of(&schema, "spec", &mut rules);
     assert!(rules.len() > 20);
     let table = table();
     let broken_by = |spec: &Value, old: Option<&Value>| -> BTreeSet<String> {
-        schema_problems(&schema, spec, old).1.into_iter().map(|(rule, _)| rule).collect()
+        judge.problems(spec, old).1.into_iter().map(|(rule, _)| rule).collect()
     };
     let refused = table.cases.iter().filter(|case| case.expect == Expect::Refused);
     let created: BTreeSet<String> = refused.flat_map(|case| broken_by(&case.spec, None)).collect();
@@ -262,10 +275,10 @@ fn each_rule_refuses_a_case_and_has_an_object_of_old_that_breaks_it() {
 
 #[test]
 fn an_object_of_old_that_stays_as_it_is_breaks_no_rule_that_the_api_server_does_not_ratchet() {
-    let schema = spec_schema();
+    let judge = Judge::new();
     let mut refused = 0;
     for old in table().grandfathered {
-        let (bounds, rules) = schema_problems(&schema, &old.spec, Some(&old.spec));
+        let (bounds, rules) = judge.problems(&old.spec, Some(&old.spec));
         for (rule, message) in &rules {
             assert!(!rule.contains("oldSelf"), "{}: {rule}: {message}", old.name);
         }

@@ -18,7 +18,7 @@ use super::messages::{
     AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
     Stop, Wire,
 };
-use super::vault::SecretVault;
+use super::vault::{KnownVersion, SecretVault};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, NoticeKind};
 use crate::dittofs::{Poll, PollError, Problem, Session};
@@ -47,6 +47,7 @@ pub struct AdapterPoller {
     again: bool,
     /// The credentials changed while a poll was under way.
     touched: bool,
+    known: KnownVersion,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
     _lifeline: Lifeline,
@@ -85,6 +86,7 @@ impl AdapterPoller {
             started: None,
             again: false,
             touched: false,
+            known: KnownVersion::default(),
             observed: None,
             fact: None,
             _lifeline: lifeline,
@@ -142,7 +144,7 @@ impl AdapterPoller {
         let deps = self.deps.clone();
         let span = tracing::debug_span!("poll adapters", namespace = self.key.namespace, name = self.key.name);
         let traced = span.clone();
-        let vault = Arc::new(SecretVault::new(self.deps.clone(), server));
+        let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
         let task = tokio::spawn(
             async move {
                 crate::fault::hit("adapter-poller.job");
@@ -357,6 +359,12 @@ impl Handler<Polled> for AdapterPoller {
                     let related =
                         Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
                     self.deps.event(&about, NoticeKind::Normal, "AuthProvisioned", "ProvisionAccount", note, related);
+                }
+                if let Some(error) = &poll.vault_error {
+                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again");
+                    if let Some(session) = &mut self.session {
+                        session.forget();
+                    }
                 }
                 self.observe(&poll, settings, &polled.span);
                 self.next_tick(settings.period)

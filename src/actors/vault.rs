@@ -4,7 +4,7 @@
 //! Secret to session and back, and nowhere else.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -15,7 +15,7 @@ use super::Deps;
 use crate::build::{CredentialValues, credentials_secret};
 use crate::cluster::Kind;
 use crate::dittofs::{ACCOUNT_NAME, AdminAccount, Credentials, Sensitive, Vault, VaultError};
-use crate::reconcile::{ValidatedServer, owned_by};
+use crate::reconcile::{ValidatedServer, meta, owned_by};
 
 /// Length of a generated password.
 const PASSWORD_LENGTH: usize = 32;
@@ -24,12 +24,26 @@ const PASSWORD_LENGTH: usize = 32;
 pub struct SecretVault {
     deps: Arc<Deps>,
     server: Arc<ValidatedServer>,
+    known: KnownVersion,
 }
+
+/// resourceVersion of the credentials Secret as the session knows it; kept from poll to poll.
+pub type KnownVersion = Arc<Mutex<Option<String>>>;
 
 impl SecretVault {
     /// The vault of `server`.
-    pub fn new(deps: Arc<Deps>, server: Arc<ValidatedServer>) -> Self {
-        Self { deps, server }
+    pub fn new(deps: Arc<Deps>, server: Arc<ValidatedServer>, known: KnownVersion) -> Self {
+        Self { deps, server, known }
+    }
+
+    fn know(&self, secret: Option<&Value>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
+            secret.map(|secret| meta(secret, "resourceVersion").to_owned());
+    }
+
+    fn knows(&self, secret: Option<&Value>) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_deref() == secret.map(|secret| meta(secret, "resourceVersion"))
     }
 
     async fn read(&self, name: &str) -> Result<Option<Value>, VaultError> {
@@ -52,6 +66,11 @@ impl SecretVault {
 #[derive(Debug, thiserror::Error)]
 #[error("it belongs to somebody else; rename or remove it")]
 struct NotOurs;
+
+/// Somebody edited the Secret after the session loaded it; theirs counts, and is loaded before anything is stored.
+#[derive(Debug, thiserror::Error)]
+#[error("it was changed meanwhile")]
+struct ChangedMeanwhile;
 
 /// A key of a Secret's data as text; None when it is missing, not base64 or not UTF-8.
 pub fn secret_text(secret: &Value, key: &str) -> Option<String> {
@@ -84,7 +103,9 @@ impl Vault for SecretVault {
     }
 
     async fn load(&self) -> Result<Option<Credentials>, VaultError> {
-        let Some(secret) = self.own(&self.server.names().credentials_secret()).await? else { return Ok(None) };
+        let found = self.own(&self.server.names().credentials_secret()).await?;
+        self.know(found.as_ref());
+        let Some(secret) = found else { return Ok(None) };
         let text = |key: &str| secret_text(&secret, key).filter(|text| !text.is_empty());
         Ok(Some(Credentials {
             username: text("username").unwrap_or_else(|| ACCOUNT_NAME.to_owned()),
@@ -111,7 +132,11 @@ impl Vault for SecretVault {
         let desired = serde_json::to_value(built).unwrap_or_default();
         let failed = |source: Box<dyn Error + Send + Sync>| VaultError::Write { secret: name.clone(), source };
         let namespace = &self.server.key.namespace;
-        let stored = match self.own(&name).await? {
+        let live = self.own(&name).await?;
+        if !self.knows(live.as_ref()) {
+            return Err(failed(Box::new(ChangedMeanwhile)));
+        }
+        let stored = match live {
             None => self.deps.cluster.create(Kind::Secret, namespace, &desired).await,
             Some(live) => {
                 // From the JSON as read: labels, annotations and further keys that others put there stay.
@@ -129,7 +154,9 @@ impl Vault for SecretVault {
                 self.deps.cluster.replace(Kind::Secret, namespace, &name, &next).await
             }
         };
-        stored.map(|_| ()).map_err(|error| failed(Box::new(error)))
+        let stored = stored.map_err(|error| failed(Box::new(error)))?;
+        self.know(Some(&stored));
+        Ok(())
     }
 
     fn new_password(&self) -> String {

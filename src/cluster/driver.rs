@@ -5,8 +5,8 @@
 //! LIST by `Event::Init` before it sends it, which is where the wait between two LISTs sits.
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{io, mem};
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
@@ -45,21 +45,35 @@ pub(super) struct Driver {
     backoff: Backoff,
     rng: SmallRng,
     inner: Option<Inner>,
-    /// kube's watcher will send a LIST when it is polled next.
-    list_due: bool,
-    /// What has come of a list that is not complete.
-    list: Option<Vec<Value>>,
+    list: List,
     last_list: Option<Instant>,
     /// The start before that, to fall back to when a LIST has not reached any server.
     list_before: Option<Instant>,
     not_before: Option<Instant>,
     last_error: Option<Instant>,
     resync_at: Instant,
-    /// The API server is known to serve the kind.
-    served: bool,
-    missing_reported: bool,
+    presence: Presence,
     troubled: bool,
     ready: VecDeque<WatchEvent>,
+}
+
+/// Where kube's watcher stands with its list.
+enum List {
+    /// There is one, and a watch from it.
+    Complete,
+    /// It will be asked for when kube's watcher is polled next.
+    Due,
+    /// This much of it has come.
+    Filling(Vec<Value>),
+}
+
+/// Whether the API server serves the kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Unknown,
+    Served,
+    /// It does not, and that has been reported.
+    Missing,
 }
 
 /// What the wait for the next thing to do ended with.
@@ -79,15 +93,13 @@ impl Driver {
             backoff: Backoff::new(policy.backoff_initial, policy.backoff_cap, seed),
             rng: SmallRng::seed_from_u64(seed),
             inner: None,
-            list_due: false,
-            list: None,
+            list: List::Complete,
             last_list: None,
             list_before: None,
             not_before: None,
             last_error: None,
             resync_at: Instant::now(),
-            served: !scope.kind.is_custom(),
-            missing_reported: false,
+            presence: if scope.kind.is_custom() { Presence::Unknown } else { Presence::Served },
             troubled: false,
             ready: VecDeque::new(),
             scope,
@@ -106,14 +118,14 @@ impl Driver {
             if let Some(at) = self.not_before.take() {
                 sleep_until(at).await;
             }
-            if self.list_due {
+            if matches!(self.list, List::Due) {
                 self.clear_to_list().await;
-                if self.list_due {
+                if matches!(self.list, List::Due) {
                     continue;
                 }
             }
             let inner = self.inner.get_or_insert_with(|| open(&self.paced, &self.scope, &self.policy));
-            let quiet = self.list.is_none();
+            let quiet = matches!(self.list, List::Complete);
             let step = tokio::select! {
                 biased;
                 item = inner.next() => Step::Item(item),
@@ -135,16 +147,18 @@ impl Driver {
 
     fn take(&mut self, event: Event<Value>) {
         match event {
-            Event::Init => {
-                self.list_due = true;
-                self.list = None;
+            Event::Init => self.list = List::Due,
+            Event::InitApply(object) => {
+                if let List::Filling(objects) = &mut self.list {
+                    objects.push(self.scope.whole(object));
+                }
             }
-            Event::InitApply(object) => self.list.get_or_insert_default().push(self.scope.whole(object)),
             Event::InitDone => {
-                let objects = self.list.take().unwrap_or_default();
-                self.plan_resync();
-                self.ready.push_back(WatchEvent::Listed(objects));
-                self.healthy();
+                if let List::Filling(objects) = mem::replace(&mut self.list, List::Complete) {
+                    self.plan_resync();
+                    self.ready.push_back(WatchEvent::Listed(objects));
+                    self.healthy();
+                }
             }
             Event::Apply(object) => {
                 self.ready.push_back(WatchEvent::Applied(self.scope.whole(object)));
@@ -157,24 +171,19 @@ impl Driver {
         }
     }
 
-    /// Waits until a LIST may be sent and then clears `list_due`; leaves it set when there is something to report or
-    /// to wait for first.
+    /// Waits until a LIST may be sent, and lets it be sent; leaves it due when there is something to report or to
+    /// wait for first.
     async fn clear_to_list(&mut self) {
-        if !self.served {
-            match is_served(self.client.clone(), self.scope.kind).await {
-                Ok(true) => {
-                    self.served = true;
-                    self.missing_reported = false;
-                }
+        if self.presence != Presence::Served {
+            let kind = self.scope.kind;
+            match is_served(self.client.clone(), kind).await {
+                Ok(true) => self.presence = Presence::Served,
                 Ok(false) => {
                     self.not_before = Some(Instant::now() + self.policy.crd_poll);
-                    if !self.missing_reported {
-                        self.missing_reported = true;
-                        let kind = self.scope.kind;
-                        let error = format!(
-                            "the API server does not serve {kind} ({}): is its CRD installed?",
-                            kind.api_version()
-                        );
+                    if self.presence != Presence::Missing {
+                        self.presence = Presence::Missing;
+                        let version = kind.api_version();
+                        let error = format!("the API server does not serve {kind} ({version}): is its CRD installed?");
                         self.report(error, "crd-missing");
                     }
                     return;
@@ -190,12 +199,11 @@ impl Driver {
             sleep_until(last + self.policy.min_list_interval).await;
         }
         self.list_before = self.last_list.replace(Instant::now());
-        self.list_due = false;
-        self.list = Some(Vec::new());
+        self.list = List::Filling(Vec::new());
     }
 
     fn fail(&mut self, error: &watcher::Error) {
-        self.list = None;
+        self.list = List::Complete;
         let kind = self.scope.kind;
         let (what, (text, category)) = match error {
             watcher::Error::InitialListFailed(source) => {
@@ -204,13 +212,17 @@ impl Driver {
                     self.last_list = self.list_before;
                 }
                 if kind.is_custom() && matches!(source, kube::Error::Api(s) if s.code == 404) {
-                    self.served = false;
+                    self.presence = Presence::Unknown;
                 }
                 ("list", describe(source))
             }
             watcher::Error::WatchStartFailed(source) => {
                 if matches!(source, kube::Error::Api(s) if s.code == 410) {
                     // kube would ask for the same lost version for ever.
+                    self.inner = None;
+                }
+                if kind.is_custom() && matches!(source, kube::Error::Api(s) if s.code == 404) {
+                    self.presence = Presence::Unknown;
                     self.inner = None;
                 }
                 ("watch", describe(source))

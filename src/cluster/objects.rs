@@ -112,11 +112,11 @@ impl Cluster {
             return Ok(());
         };
         let request = Verb::on_server(Operation::RemoveFinalizer, key);
-        let path = format!("/metadata/finalizers/{index}");
+        let place = format!("/metadata/finalizers/{index}");
         let patch = json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": path, "value": finalizer},
-            {"op": "remove", "path": path},
+            {"op": "test", "path": place, "value": finalizer},
+            {"op": "remove", "path": place},
         ]);
         match self.send(&request, Method::PATCH, JSON_PATCH, Some(&patch)).await {
             Ok(_) => Ok(()),

@@ -66,9 +66,9 @@ impl Default for WatchPolicy {
             watch_timeout: Duration::from_secs(50),
             backoff_initial: Duration::from_millis(250),
             backoff_cap: Duration::from_secs(30),
-            healthy_after: Duration::from_secs(60),
+            healthy_after: Duration::from_mins(1),
             short_watch: Duration::from_secs(5),
-            resync: Duration::from_secs(600),
+            resync: Duration::from_mins(10),
             crd_poll: Duration::from_secs(2),
         }
     }

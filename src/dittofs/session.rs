@@ -126,11 +126,7 @@ impl Session {
         self.load(&run).await?;
         base.as_str().trim_end_matches('/').clone_into(&mut self.held.server_url);
         let listed = self.list(&mut run).await;
-        let saved = match &listed {
-            Err(PollError::Api(error)) if !is_refusal(error) => self.save(&run).await,
-            Err(_) => Ok(()),
-            Ok(_) => self.save(&run).await,
-        };
+        let saved = self.save(&run).await;
         Ok(Poll {
             adapters: listed?,
             provisioned: run.provisioned,
@@ -264,10 +260,11 @@ impl Session {
             Err(error) if !self.replaced && is_about_the_password(&error) => {
                 self.replace_password(run);
                 self.store_password(run).await?;
-                Ok(match error.operation() {
-                    Operation::ResetPassword => self.reset_password(run, &token).await?,
-                    _ => self.set_password(run, &token).await?,
-                })
+                let again = match error.operation() {
+                    Operation::ResetPassword => self.reset_password(run, &token).await,
+                    _ => self.set_password(run, &token).await,
+                };
+                Ok(again?)
             }
             other => Ok(other?),
         }
@@ -298,7 +295,7 @@ impl Session {
         if self.password_is_stored() { Ok(()) } else { self.store(run).await }
     }
 
-    /// Stores what the server has given, when that is new.
+    /// Stores what the server has given, when that is new; after a refusal there is nothing to store.
     async fn save(&mut self, run: &Run<'_>) -> Result<(), VaultError> {
         if self.held.access_token.is_none() || self.saved.as_ref() == Some(&self.held) {
             return Ok(());

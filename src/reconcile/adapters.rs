@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn each_series_of_answers_has_its_states() {
         use AdapterState::{Passage, Running, Stopped};
-        let table: &[(&str, &[(u64, bool, bool)], &[AdapterState])] = &[
+        type Row<'a> = (&'a str, &'a [(u64, bool, bool)], &'a [AdapterState]);
+        let table: &[Row<'_>] = &[
             ("runs", &[(0, true, true), (100, true, true)], &[Running, Running]),
             ("disabled stops at once", &[(0, true, true), (1, false, false)], &[Running, Stopped]),
             ("disabled counts even while it still runs", &[(0, false, true)], &[Stopped]),
@@ -211,7 +212,7 @@ mod tests {
                 let state = match waiting_since {
                     _ if !adapter.enabled => AdapterState::Stopped,
                     None => AdapterState::Running,
-                    Some(since) if *now - since < grace => AdapterState::Passage,
+                    Some(since) if *now < since + grace => AdapterState::Passage,
                     Some(_) => AdapterState::Stopped,
                 };
                 ObservedAdapter { adapter_type: adapter.adapter_type.clone(), port: adapter.port, state }
@@ -255,7 +256,7 @@ mod tests {
                             let again = tracker.clone().observe(&answer, moment, grace);
                             again.iter().filter(|a| a.state == AdapterState::Passage).count()
                         };
-                        prop_assert_eq!(open(deadline - Duration::from_nanos(1)), passages);
+                        prop_assert_eq!(open(deadline.saturating_sub(Duration::from_nanos(1))), passages);
                         prop_assert!(open(deadline) < passages);
                     }
                 }

@@ -143,7 +143,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_sum_of_parts_is_the_sum_of_their_values(parts in prop::collection::vec((0_u64..100_000, 0_usize..8), 1..6)) {
-            let text: String = parts.iter().map(|(number, unit)| format!("{number}{}", UNITS[*unit].0)).collect();
+            let words: Vec<String> = parts.iter().map(|(number, unit)| format!("{number}{}", UNITS[*unit].0)).collect();
+            let text = words.concat();
             let sum: u64 = parts.iter().map(|(number, unit)| number * UNITS[*unit].1).sum();
             prop_assert_eq!(parse_go_duration(&text), Ok(Duration::from_nanos(sum)));
         }

@@ -24,7 +24,7 @@ pub struct Warning {
 }
 
 impl Warning {
-    fn new(field: &str, value: impl ToString, advice: &str) -> Self {
+    fn new(field: &str, value: &impl ToString, advice: &str) -> Self {
         Self { field: field.to_owned(), value: value.to_string(), advice: advice.to_owned() }
     }
 }
@@ -51,7 +51,7 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     }
     let listens = "the server runs without privileges and cannot listen there; use 1024 or more";
     if server.api_port < FIRST_UNPRIVILEGED {
-        found.push(Warning::new("spec.controlPlane.port", server.api_port, listens));
+        found.push(Warning::new("spec.controlPlane.port", &server.api_port, listens));
     }
     if let Some(adapters) = observed {
         adapter_warnings(server, adapters, &mut found);
@@ -59,14 +59,14 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     if server.service.service_type != ServiceType::ClusterIp {
         found.push(Warning::new(
             "spec.service.type",
-            server.service.service_type.as_str(),
+            &server.service.service_type.as_str(),
             "the API is reachable from outside the cluster and is not encrypted; use ClusterIP, or restrict who reaches it",
         ));
     }
     if let Some(metrics) = &server.metrics
         && metrics.port < FIRST_UNPRIVILEGED
     {
-        found.push(Warning::new("spec.metrics.port", metrics.port, listens));
+        found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
     }
     found
 }
@@ -84,7 +84,7 @@ fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], foun
             if port < FIRST_UNPRIVILEGED && !known(name) {
                 found.push(Warning::new(
                     &format!("spec.ports.{name}"),
-                    port,
+                    &port,
                     &format!(
                         "no {name} adapter has been found on another port, and the server, without privileges, cannot \
                          listen there; start the adapter on a port of 1024 or more, or use such a port here"
@@ -97,9 +97,84 @@ fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], foun
         if adapter.port < FIRST_UNPRIVILEGED {
             found.push(Warning::new(
                 &format!("adapter {}", adapter.adapter_type),
-                format!("on port {}", adapter.port),
+                &format!("on port {}", adapter.port),
                 "the server runs without privileges and cannot listen there; move the adapter to 1024 or more",
             ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::reconcile::validate;
+
+    fn server(extra: Value) -> ValidatedServer {
+        let mut spec = json!({"storage": {"metadataSize": "1Gi"}, "service": {"type": "ClusterIP"}});
+        if let (Some(spec), Value::Object(extra)) = (spec.as_object_mut(), extra) {
+            spec.extend(extra);
+        }
+        validate(&json!({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})).unwrap()
+    }
+
+    fn adapter(adapter_type: &str, port: u16, state: AdapterState) -> ObservedAdapter {
+        ObservedAdapter { adapter_type: adapter_type.to_owned(), port, state }
+    }
+
+    fn fields(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) -> Vec<String> {
+        warnings(server, observed).into_iter().map(|warning| warning.field).collect()
+    }
+
+    #[test]
+    fn the_default_file_port_of_smb_is_doubtful_only_until_the_adapter_is_found_elsewhere() {
+        let server = server(json!({}));
+        assert_eq!(fields(&server, None), Vec::<String>::new(), "nothing has been observed");
+        assert_eq!(fields(&server, Some(&[])), ["spec.ports.smb"]);
+        for state in [AdapterState::Running, AdapterState::Passage, AdapterState::Stopped] {
+            assert_eq!(fields(&server, Some(&[adapter("smb", 1445, state)])), Vec::<String>::new());
+        }
+        assert_eq!(fields(&server, Some(&[adapter("nfs", 1445, AdapterState::Running)])), ["spec.ports.smb"]);
+    }
+
+    #[test]
+    fn an_adapter_on_a_privileged_port_is_named_once() {
+        let server = server(json!({}));
+        assert_eq!(fields(&server, Some(&[adapter("smb", 445, AdapterState::Running)])), ["adapter smb"]);
+        assert_eq!(fields(&server, Some(&[adapter("smb", 445, AdapterState::Stopped)])), ["spec.ports.smb"]);
+        assert_eq!(
+            fields(
+                &server,
+                Some(&[adapter("smb", 1445, AdapterState::Running), adapter("ftp", 21, AdapterState::Passage)])
+            ),
+            ["adapter ftp"]
+        );
+    }
+
+    #[test]
+    fn without_a_file_service_its_ports_do_not_matter() {
+        assert_eq!(fields(&server(json!({"fileService": {"enabled": false}})), Some(&[])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn ports_of_the_container_itself_are_doubtful_below_1024_and_no_more_from_there() {
+        let at = |port: u16| {
+            fields(
+                &server(json!({"controlPlane": {"port": port}, "metrics": {"enabled": true, "port": port + 1}})),
+                None,
+            )
+        };
+        assert_eq!(at(1022), ["spec.controlPlane.port", "spec.metrics.port"]);
+        assert_eq!(at(1023), ["spec.controlPlane.port"]);
+        assert_eq!(at(1024), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_api_in_the_clear_is_doubtful_outside_the_cluster() {
+        for (service_type, doubtful) in [("LoadBalancer", true), ("NodePort", true), ("ClusterIP", false)] {
+            let server = server(json!({"service": {"type": service_type}}));
+            assert_eq!(!warnings(&server, None).is_empty(), doubtful, "{service_type}");
         }
     }
 }

@@ -35,10 +35,9 @@ const FAULTS: &[(Fault, &str, &str, bool)] = &[
     (Fault::EchoBody, "bad-answer", "bad-answer", false),
 ];
 
-async fn suffers(fault: Fault, before: &str, after: &str, lasts: bool) {
+async fn suffers(fault: Fault, before: &str, after: &str, impatient: &HttpClient, patient: &HttpClient) {
     let trap = Server::start().await;
-    let poll_timeout = Duration::from_secs(if lasts { 1 } else { 30 });
-    let mut bed = Bed::with_timeout(poll_timeout).await;
+    let mut bed = Bed::with_client(impatient.clone()).await;
     bed.server.lock().redirect_to = trap.base.to_string();
 
     bed.server.fail("/", fault);
@@ -47,12 +46,12 @@ async fn suffers(fault: Fault, before: &str, after: &str, lasts: bool) {
     assert_eq!(bed.vault.writes(), 0, "{fault:?}: no account, no Secret");
 
     bed.server.heal();
-    bed.http = client(Duration::from_secs(30));
+    bed.http = patient.clone();
     bed.poll().await.unwrap_or_else(|error| panic!("{fault:?} is over: {error}"));
     let writes = bed.vault.writes();
 
     bed.server.fail("/", fault);
-    bed.http = client(poll_timeout);
+    bed.http = impatient.clone();
     let begun = Instant::now();
     let error = bed.poll().await.expect_err("no poll");
     assert_eq!(error.category(), after, "{fault:?} after an answer: {error}");
@@ -64,7 +63,7 @@ async fn suffers(fault: Fault, before: &str, after: &str, lasts: bool) {
     assert_eq!(bed.vault.writes(), writes, "{fault:?}: nothing changed");
 
     bed.server.heal();
-    bed.http = client(Duration::from_secs(30));
+    bed.http = patient.clone();
     let poll = bed.poll().await.unwrap_or_else(|error| panic!("{fault:?} is over: {error}"));
     assert_eq!(poll.adapters.len(), 2);
     assert!(trap.take_events().is_empty(), "{fault:?} led elsewhere");
@@ -72,7 +71,10 @@ async fn suffers(fault: Fault, before: &str, after: &str, lasts: bool) {
 
 #[tokio::test]
 async fn every_fault_is_told_by_its_category_and_survived() {
-    let all = FAULTS.iter().map(|(fault, before, after, lasts)| suffers(*fault, before, after, *lasts));
+    let (impatient, patient) = (client(Duration::from_secs(1)), client(Duration::from_secs(30)));
+    let all = FAULTS.iter().map(|(fault, before, after, lasts)| {
+        suffers(*fault, before, after, if *lasts { &impatient } else { &patient }, &patient)
+    });
     futures::future::join_all(all).await;
 }
 

@@ -105,6 +105,10 @@ impl Bed {
     }
 
     async fn with_timeout(poll_timeout: Duration) -> Self {
+        Self::with_client(client(poll_timeout)).await
+    }
+
+    async fn with_client(http: HttpClient) -> Self {
         let server = Server::start().await;
         let admin = AdminAccount { username: "admin".to_owned(), password: Sensitive::new("canary-admin-password") };
         let vault = TestVault {
@@ -118,7 +122,6 @@ impl Bed {
             lie: AtomicBool::new(false),
             hang: AtomicBool::new(false),
         };
-        let http = client(poll_timeout);
         Self { server, vault: Arc::new(vault), http, session: Session::new(), start: Instant::now() }
     }
 
@@ -161,7 +164,7 @@ fn told(error: &(dyn Error + 'static)) -> String {
     let mut text = format!("{error:?} {error:#?}");
     let mut cause = Some(error);
     while let Some(inner) = cause {
-        text.push_str(&format!(" {inner}"));
+        text = format!("{text} {inner}");
         cause = inner.source();
     }
     text

@@ -190,7 +190,7 @@ impl Server {
 
     async fn misbehave(&self, fault: Fault, seen: &Seen, stream: &mut TcpStream) -> Option<()> {
         const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let forever = Duration::from_secs(3600);
+        let forever = Duration::from_hours(1);
         let list = self.lock().adapters.to_string();
         let text = |status: u16, body: &str| plain(status, "application/json", body.as_bytes());
         let raw = match fault {
@@ -235,7 +235,11 @@ impl Server {
                 let to = self.lock().redirect_to.clone();
                 format!("HTTP/1.1 {status} Moved\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
             }
-            Fault::Huge => b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n[".to_vec(),
+            Fault::Huge => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1099511627776\r\n\r\n[").await.ok()?;
+                tokio::time::sleep(forever).await;
+                return None;
+            }
             Fault::Endless => {
                 stream.write_all(CHUNKED).await.ok()?;
                 let chunk = [b"4000\r\n".as_slice(), &[b' '; 0x4000], b"\r\n"].concat();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LIFE: Duration = Duration::from_secs(900);
+const LIFE: Duration = Duration::from_mins(15);
 
 #[tokio::test]
 async fn a_poll_with_a_good_token_is_one_request_and_touches_no_secret() {
@@ -30,10 +30,10 @@ async fn a_restarted_operator_goes_on_with_the_stored_token() {
 #[tokio::test]
 async fn a_token_is_refreshed_after_two_thirds_of_its_life() {
     let mut bed = Bed::logged_in().await;
-    bed.poll_after(LIFE / 3 * 2 - Duration::from_secs(1)).await.expect("a poll");
+    bed.poll_after(LIFE / 5 * 3).await.expect("a poll");
     assert_eq!(bed.events(), [LIST]);
     // The login was at most some seconds after the bed's start.
-    let later = LIFE / 3 * 2 + Duration::from_secs(60);
+    let later = LIFE / 3 * 2 + Duration::from_mins(1);
     let poll = bed.poll_after(later).await.expect("a poll");
     assert!(poll.refreshed && !poll.provisioned);
     assert_eq!(bed.events(), [REFRESH, LIST, STORE_TOKENS]);
@@ -59,7 +59,7 @@ async fn any_lifetime_that_a_server_may_tell_is_survived() {
         let mut bed = Bed::new().await;
         bed.server.lock().expires_in = serde_json::json!(expires_in);
         for minutes in [1, 2] {
-            bed.poll_after(Duration::from_secs(60 * minutes)).await.expect("a poll");
+            bed.poll_after(Duration::from_mins(minutes)).await.expect("a poll");
         }
     }
 }

@@ -158,7 +158,7 @@ async fn every_recorded_request_is_answered_as_the_real_server_did() -> Result<(
     // In the recording the adapter that was made runs by the next request but one.
     server.set_start_delay(Duration::ZERO);
 
-    let client = Client::builder().no_proxy().build()?;
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
     let (mut sessions, mut recorded_shapes, mut shapes) = (Sessions::default(), Shapes::default(), Shapes::default());
     let mut differing = Vec::new();
     for Exchange { name, request, response: mut recorded } in exchanges {

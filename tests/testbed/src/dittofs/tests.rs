@@ -28,7 +28,7 @@ async fn bed() -> Bed {
     let server = stand_in.server("team", "files");
     server.set_admin("admin", "admin-password");
     server.create_user("k8s-operator", "operator-password", Role::Operator);
-    let client = Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+    let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(2 * SOON).build().unwrap();
     Bed { stand_in, server, client }
 }
 
@@ -179,7 +179,7 @@ async fn half_a_body_ends_before_the_length_that_it_announced() {
             Err(error) => break error,
         }
     };
-    assert!(error.is_body() || error.is_decode(), "{error:?}");
+    assert!(!error.is_timeout(), "{error:?}");
     assert_eq!(received.len() as u64, length / 2);
     assert!(received.starts_with(b"[{"));
 }
@@ -192,7 +192,7 @@ async fn half_an_answer_has_done_what_was_asked() {
     let body = json!({"username": "second", "password": "second-password", "role": "operator"});
     let request = bed.client.post(bed.url("/api/v1/users")).bearer_auth(admin["access_token"].as_str().unwrap());
     let response = request.json(&body).send().await.unwrap();
-    assert!(response.bytes().await.is_err());
+    assert!(!response.bytes().await.unwrap_err().is_timeout());
     assert!(bed.server.users().iter().any(|user| user.username == "second"));
 }
 

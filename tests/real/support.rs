@@ -1,0 +1,139 @@
+//! A control plane, a DittoFS stand-in and the operator, put together.
+
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use dittofs_testbed::audit::Expect;
+use dittofs_testbed::cluster::{Cluster, resources};
+use dittofs_testbed::dittofs::{ServerHandle, StandIn};
+use dittofs_testbed::operator::OperatorOptions;
+use dittofs_testbed::world::World;
+use serde_json::{Value, json};
+
+/// The operator under test: built with the faults that tests may switch on.
+pub(crate) const OPERATOR: &str = env!("CARGO_BIN_EXE_dittofs-operator");
+
+/// Long enough for anything that has to happen soon, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// One test's surroundings.
+pub(crate) struct Bed {
+    pub(crate) world: World,
+    pub(crate) stand_in: StandIn,
+}
+
+impl Bed {
+    /// On the shared control plane, in a namespace of its own, with an operator that runs.
+    pub(crate) async fn new(test: &str) -> Self {
+        let mut bed = Self::idle(test).await;
+        let options = bed.world.options();
+        bed.world.start_operator(options).await.expect("the operator starts");
+        bed
+    }
+
+    /// The same, without an operator.
+    pub(crate) async fn idle(test: &str) -> Self {
+        Self::on(Cluster::shared(), test).await
+    }
+
+    /// On a control plane of the test's own.
+    pub(crate) async fn on(cluster: &Cluster, test: &str) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let stand_in = StandIn::start().await.expect("a stand-in");
+        let source = cluster.clone();
+        // As a real server, the stand-in gets its first administrator from the Secret that the operator made.
+        stand_in.set_admin_source(move |namespace, name| {
+            let cluster = source.clone();
+            async move {
+                let secret = format!("{name}-admin-bootstrap-credentials");
+                let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
+                let text = |key: &str| {
+                    let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
+                    String::from_utf8(bytes).ok()
+                };
+                Some((text("username")?, text("password")?))
+            }
+        });
+        let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
+        Self { world, stand_in }
+    }
+
+    /// Options for an operator of this test.
+    pub(crate) fn options(&self) -> OperatorOptions {
+        self.world.options()
+    }
+
+    /// The DittoFS server behind a DittoServer of this test's namespace.
+    pub(crate) fn dittofs(&self, name: &str) -> ServerHandle {
+        self.stand_in.server(self.world.namespace().name(), name)
+    }
+
+    /// Creates a server that is polled each second, and waits until it is ready.
+    pub(crate) async fn ready_server(&self, name: &str, spec: &Value) -> Value {
+        let mut whole = json!({"adapterDiscovery": {"pollingInterval": "1s"}});
+        dittofs_testbed::world::merge(&mut whole, spec);
+        self.world.apply_server(name, &whole).await.expect("the server is accepted");
+        self.world.wait_ready(name).await.expect("the server becomes ready")
+    }
+
+    /// Waits until the adapter Services of a server are exactly these, as (type, port), sorted by type.
+    pub(crate) async fn wait_adapter_services(&self, name: &str, wanted: &[(&str, u64)]) {
+        self.world
+            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), SOON, async || {
+                let services = self.world.adapter_services(name).await.map_err(|error| error.to_string())?;
+                let found: Vec<(String, u64)> = services
+                    .iter()
+                    .filter(|service| service["metadata"]["deletionTimestamp"].is_null())
+                    .map(|service| {
+                        let kind =
+                            service["metadata"]["labels"]["dittofs.io/adapter-type"].as_str().unwrap_or_default();
+                        (kind.to_owned(), service["spec"]["ports"][0]["port"].as_u64().unwrap_or_default())
+                    })
+                    .collect();
+                let same = found.len() == wanted.len()
+                    && found.iter().zip(wanted).all(|(found, wanted)| found.0 == wanted.0 && found.1 == wanted.1);
+                if same { Ok(()) } else { Err(format!("{found:?}")) }
+            })
+            .await
+            .expect("the adapter Services follow");
+    }
+
+    /// Waits until the container ports named `adapter-…` are exactly these.
+    pub(crate) async fn wait_adapter_ports(&self, name: &str, wanted: &[(&str, u64)]) {
+        self.world
+            .wait_until(&format!("the adapter ports of {name} to be {wanted:?}"), SOON, async || {
+                let set = self.world.stateful_set(name).await.map_err(|error| error.to_string())?;
+                let mut found: Vec<(String, u64)> = set["spec"]["template"]["spec"]["containers"][0]["ports"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|port| {
+                        (
+                            port["name"].as_str().unwrap_or_default().to_owned(),
+                            port["containerPort"].as_u64().unwrap_or_default(),
+                        )
+                    })
+                    .filter(|(name, _)| name.starts_with("adapter-"))
+                    .collect();
+                found.sort();
+                let same = found.len() == wanted.len()
+                    && found
+                        .iter()
+                        .zip(wanted)
+                        .all(|(found, wanted)| found.0 == format!("adapter-{}", wanted.0) && found.1 == wanted.1);
+                if same { Ok(()) } else { Err(format!("{found:?}")) }
+            })
+            .await
+            .expect("the container ports follow");
+    }
+
+    /// Ends the test and has its history checked; `starts` pods were allowed to start.
+    pub(crate) async fn finish(self, starts: usize) {
+        self.finish_with(Expect { pod_starts: Some(starts), ..Expect::default() }).await;
+    }
+
+    /// Ends the test and has its history checked.
+    pub(crate) async fn finish_with(self, expect: Expect) {
+        self.world.finish(expect).await;
+    }
+}
