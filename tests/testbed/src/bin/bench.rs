@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use clap::Parser;
-use dittofs_testbed::audit;
+use dittofs_testbed::audit::{self, Micros};
 use dittofs_testbed::cluster::{Cluster, ClusterOptions, POLL, resources};
 use dittofs_testbed::dittofs::{Mode, Scope};
 use dittofs_testbed::world::World;
@@ -153,11 +153,11 @@ async fn measure(
 
     settle(&world, healthy).await?;
     let cpu = world.operator().usage()?.cpu;
-    let from = std::time::SystemTime::now();
+    let from = SystemTime::now();
     tokio::time::sleep(QUIET).await;
-    let until = std::time::SystemTime::now();
+    let until = SystemTime::now();
     let quiet_cpu = world.operator().usage()?.cpu.saturating_sub(cpu);
-    let quiet_writes = audit::writes_between(&cluster, &world.operator().user(), from, until)?;
+    let quiet_writes = writes_between(&cluster, &world.operator().user(), from, until)?;
     eprintln!("  {quiet_writes} writes in {} quiet seconds", QUIET.as_secs());
 
     let begun = Instant::now();
@@ -183,8 +183,16 @@ async fn measure(
         quiet_writes: quiet_writes as f64,
         quiet_cpu_percent: 100.0 * quiet_cpu.as_secs_f64() / QUIET.as_secs_f64(),
         pod_starts: pod_starts as f64,
-        rss_peak_mib: usage.rss_peak as f64 / f64::from(1 << 20),
+        rss_peak_mib: usage.peak_memory as f64 / f64::from(1 << 20),
     })
+}
+
+/// Writes of one user between two moments, by the audit log.
+fn writes_between(cluster: &Cluster, user: &str, from: SystemTime, until: SystemTime) -> anyhow::Result<usize> {
+    let between = Micros::from(from)..=Micros::from(until);
+    let entries = audit::read(cluster.audit_log())?;
+    let counts = |entry: &&audit::Entry| entry.user == user && entry.is_write() && between.contains(&entry.received);
+    Ok(entries.iter().filter(counts).count())
 }
 
 /// Waits until every server is ready and two seconds more without a change of any.
