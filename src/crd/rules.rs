@@ -5,7 +5,8 @@
 //! * it cannot fail to evaluate, whatever an older CRD let through: `has()` guards each optional field, `matches()`
 //!   stands before every conversion. An evaluation error would refuse even a status write;
 //! * below `spec` it does not say `oldSelf` unless it holds for an object that stays as it is;
-//! * whatever it reads is bounded in length, so that the estimated cost stays within the API server's budget.
+//! * whatever it reads is bounded in length, so that the estimated cost stays within the API server's budget. A number
+//!   goes into a message by `format()`: the length of `string(number)` counts as unbounded.
 //!
 //! The remedies are also those of [`crate::reconcile::validate`]: a user reads the same words from both.
 
@@ -124,11 +125,10 @@ pub fn server_name() -> Rule {
             "oldSelf.hasValue() || (size(self.metadata.name) <= {max} && self.metadata.name.matches('{DNS_1035}'))"
         ),
         format!(
-            "'metadata.name is \"' + self.metadata.name + '\" (' + string(size(self.metadata.name)) + \
-             ' characters): {NAME_REMEDY}, at most {max} characters, so that the names of its Services fit'"
+            "'metadata.name is \"%s\" (%d characters): {NAME_REMEDY}, at most {max} characters, so that the names of its \
+             Services fit'.format([self.metadata.name, size(self.metadata.name)])"
         ),
     )
-    .field_path(".metadata.name")
     .optional_old_self(true)
 }
 
@@ -150,7 +150,7 @@ pub fn ports_differ(one: Port, other: Port) -> Rule {
     rule(
         format!("{guard}{} != {}", one.value(), other.value()),
         format!(
-            "'spec.{} and spec.{} are both ' + string({}) + ': {PORTS_REMEDY}'",
+            "'spec.{} and spec.{} are both %d: {PORTS_REMEDY}'.format([{}])",
             one.field(),
             other.field(),
             one.value()
@@ -267,7 +267,7 @@ pub fn env_names(field: &str) -> Rule {
     let ours = format!("(e.name in [{own}] || e.name.startsWith('{OWN_ENV_PREFIX}'))");
     rule(
         format!("!self.exists(e, has(e.name) && {ours})"),
-        format!("'{field} has ' + self.filter(e, has(e.name) && {ours}).map(e, e.name).join(', ') + ': {ENV_REMEDY}'"),
+        format!("'{field} has %s: {ENV_REMEDY}'.format([self.filter(e, has(e.name) && {ours}).map(e, e.name)])"),
     )
     .reason(Reason::FieldValueForbidden)
 }
