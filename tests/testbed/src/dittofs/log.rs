@@ -10,6 +10,7 @@ use anyhow::bail;
 use http::Method;
 use tokio::sync::watch;
 
+use super::adapter::AdapterView;
 use super::{ADAPTERS, locked};
 
 /// Records kept for one server; the oldest go first.
@@ -49,6 +50,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// When the answer was written or the connection gone; none while in flight.
     pub ended: Option<Instant>,
+    /// The adapters in a full and valid answer to a poll, and when it was given.
+    pub listed: Option<(SystemTime, Vec<AdapterView>)>,
 }
 
 impl Record {
@@ -175,6 +178,13 @@ impl Flight {
     pub(super) fn answered(&self, status: u16) {
         if let Some(record) = locked(&self.log.inner).get(self.number) {
             record.status = Some(status);
+        }
+    }
+
+    /// The answer is whole, valid, and lists these adapters.
+    pub(super) fn listed(&self, adapters: Vec<AdapterView>) {
+        if let Some(record) = locked(&self.log.inner).get(self.number) {
+            record.listed = Some((SystemTime::now(), adapters));
         }
     }
 }
