@@ -35,7 +35,7 @@ use crate::reconcile::{ServerKey, secrets_used};
 /// Ends of one child that are survived within the window.
 const BUDGET: usize = 5;
 /// The window.
-const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+const BUDGET_WINDOW: Duration = Duration::from_mins(1);
 /// First and longest delay before a child is started anew.
 const RESPAWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How often the heart beats; `/healthz` fails when it stops.
@@ -214,16 +214,16 @@ impl Supervisor {
     fn index_secrets(&mut self, key: &ServerKey, spec: &Spec) {
         let Ok(server) = &spec.server else { return };
         let names = server.names();
-        let mut named: BTreeSet<String> = secrets_used(server).into_iter().map(|used| used.name).collect();
-        named.insert(names.credentials_secret());
-        named.insert(names.legacy_admin_secret());
+        let mut watched: BTreeSet<String> = secrets_used(server).into_iter().map(|used| used.name).collect();
+        watched.insert(names.credentials_secret());
+        watched.insert(names.legacy_admin_secret());
         self.secrets.retain(|(namespace, name), users| {
-            if *namespace == key.namespace && !named.contains(name) {
+            if *namespace == key.namespace && !watched.contains(name) {
                 users.remove(key);
             }
             !users.is_empty()
         });
-        for name in named {
+        for name in watched {
             self.secrets.entry((key.namespace.clone(), name)).or_default().insert(key.clone());
         }
     }
@@ -323,7 +323,7 @@ impl Supervisor {
             self.start_watcher(ctx);
             return;
         };
-        if !self.families.get(key).is_some_and(|family| family.life(end.role) == end.life) {
+        if self.families.get(key).is_none_or(|family| family.life(end.role) != end.life) {
             return;
         }
         let (lifeline, life) = self.lifeline(ctx, Some(key), end.role);

@@ -221,6 +221,10 @@ impl Driver {
                     // kube would ask for the same lost version for ever.
                     self.inner = None;
                 }
+                if kind.is_custom() && matches!(source, kube::Error::Api(s) if s.code == 404) {
+                    self.presence = Presence::Unknown;
+                    self.inner = None;
+                }
                 ("watch", describe(source))
             }
             watcher::Error::WatchFailed(source) => {

@@ -133,7 +133,7 @@ impl Bed {
     /// Waits for so many further full answers of a server's API to the operator.
     pub(crate) async fn wait_polls(&self, name: &str, more: usize) {
         let answered = |polls: &[dittofs_testbed::dittofs::Record]| {
-            polls.iter().filter(|poll| poll.listed.is_some() && poll.ended.is_some()).count()
+            polls.iter().filter(|poll| poll.adapters.is_some() && poll.ended.is_some()).count()
         };
         let dittofs = self.dittofs(name);
         let wanted = answered(&dittofs.requests()) + more;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::audit::{AdapterState, Expect, Observation};
+use dittofs_testbed::audit::{self, Expect, Observation};
 use dittofs_testbed::cluster::{Cluster, resources};
 use dittofs_testbed::dittofs::{ServerHandle, StandIn};
 use dittofs_testbed::operator::OperatorOptions;
@@ -140,32 +140,8 @@ impl Bed {
         self.world.finish(expect).await;
     }
 
-    /// Every full, valid list of adapters that the servers of this test's namespace answered with, oldest first.
+    /// Every full and true answer to a poll that the test's servers gave, oldest first.
     pub(crate) fn timeline(&self) -> Vec<Observation> {
-        let mut answers: Vec<Observation> = self
-            .stand_in
-            .servers()
-            .iter()
-            .filter(|server| server.namespace() == self.world.namespace().name())
-            .flat_map(|server| {
-                let (namespace, name) = (server.namespace().to_owned(), server.name().to_owned());
-                server.polls().into_iter().filter_map(move |poll| {
-                    let (time, adapters) = poll.listed?;
-                    let adapters = adapters.into_iter().map(|adapter| AdapterState {
-                        adapter_type: adapter.kind,
-                        enabled: adapter.enabled,
-                        running: adapter.running,
-                    });
-                    Some(Observation {
-                        time,
-                        namespace: namespace.clone(),
-                        server: name.clone(),
-                        adapters: adapters.collect(),
-                    })
-                })
-            })
-            .collect();
-        answers.sort_by_key(|answer| answer.time);
-        answers
+        audit::timeline(&self.stand_in)
     }
 }

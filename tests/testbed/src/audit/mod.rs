@@ -20,10 +20,12 @@ mod check;
 mod entry;
 mod history;
 mod secrets;
+mod timeline;
 
 pub use check::{Broken, Promise, judge};
 pub use entry::{Entry, Micros, ObjectRef, read};
 pub use secrets::Canary;
+pub use timeline::timeline;
 
 use crate::cluster::{Cluster, resources};
 use crate::operator::Operator;

@@ -20,7 +20,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::adapter::AdapterView;
 use super::api::{self, Call};
 use super::body::{self, AnswerBody, Content};
 use super::clock::Now;
@@ -146,7 +145,15 @@ async fn serve(hub: &Hub, request: Request<Incoming>) -> Option<Response<AnswerB
     }
     let body = body.unwrap_or_default();
     let call = Call { method: &head.method, path: &path, authorization, body: &body };
-    let reply = api::answer(&mut server.state(), &call, Now::read());
+    let reply = {
+        let (mut state, now) = (server.state(), Now::read());
+        let reply = api::answer(&mut state, &call, now);
+        let polled = head.method == Method::GET && path == ADAPTERS && reply.status == StatusCode::OK;
+        if polled && matches!(mode, Mode::Normal | Mode::Slow(_)) {
+            flight.told(state.database.adapters.views(now));
+        }
+        reply
+    };
     match mode {
         Mode::HalfBody if reply.body.is_empty() => None,
         Mode::HalfBody => {
@@ -157,25 +164,8 @@ async fn serve(hub: &Hub, request: Request<Incoming>) -> Option<Response<AnswerB
         Mode::DuplicateType if head.method == Method::GET && path == ADAPTERS => {
             Some(respond(&twice(reply), Some(flight)))
         }
-        _ => {
-            if head.method == Method::GET && path == ADAPTERS && reply.status == StatusCode::OK {
-                flight.listed(listed(&reply));
-            }
-            Some(respond(&reply, Some(flight)))
-        }
+        _ => Some(respond(&reply, Some(flight))),
     }
-}
-
-/// The adapters in the list as it is sent.
-fn listed(reply: &Reply) -> Vec<AdapterView> {
-    let adapters: Vec<Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
-    let view = |adapter: &Value| AdapterView {
-        kind: adapter["type"].as_str().unwrap_or_default().to_owned(),
-        enabled: adapter["enabled"] == true,
-        running: adapter["running"] == true,
-        port: adapter["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or_default(),
-    };
-    adapters.iter().map(view).collect()
 }
 
 /// How the request is answered; notes it in the log.
@@ -200,7 +190,7 @@ fn begin(server: &Server, head: &Parts, path: &str, authorization: Option<&str>)
         faulty: mode != Mode::Normal,
         status: None,
         ended: None,
-        listed: None,
+        adapters: None,
     });
     (mode, flight)
 }

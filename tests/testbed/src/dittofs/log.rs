@@ -50,8 +50,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// When the answer was written or the connection gone; none while in flight.
     pub ended: Option<Instant>,
-    /// The adapters in a full and valid answer to a poll, and when it was given.
-    pub listed: Option<(SystemTime, Vec<AdapterView>)>,
+    /// What a full and true answer to a poll said, and when it was made.
+    pub adapters: Option<(SystemTime, Vec<AdapterView>)>,
 }
 
 impl Record {
@@ -181,10 +181,10 @@ impl Flight {
         }
     }
 
-    /// The answer is whole, valid, and lists these adapters.
-    pub(super) fn listed(&self, adapters: Vec<AdapterView>) {
+    /// Notes what a full and true answer to a poll says.
+    pub(super) fn told(&self, adapters: Vec<AdapterView>) {
         if let Some(record) = locked(&self.log.inner).get(self.number) {
-            record.listed = Some((SystemTime::now(), adapters));
+            record.adapters = Some((SystemTime::now(), adapters));
         }
     }
 }
