@@ -198,7 +198,8 @@ async fn types_that_fit_no_port_name_and_two_adapters_on_one_port_number_are_ser
     }
     let numbers = |set: &serde_json::Value| -> Vec<(String, u64)> {
         let ports = container(&set["spec"]["template"]["spec"])["ports"].as_array().cloned().unwrap_or_default();
-        let port = |port: &serde_json::Value| (port["name"].as_str()?.to_owned(), port["containerPort"].as_u64()?).into();
+        let port =
+            |port: &serde_json::Value| (port["name"].as_str()?.to_owned(), port["containerPort"].as_u64()?).into();
         let mut ports: Vec<(String, u64)> = ports.iter().filter_map(port).collect();
         ports.sort_by_key(|port| port.1);
         ports

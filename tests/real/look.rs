@@ -197,9 +197,8 @@ impl Bed {
     /// The operator's writes to objects of a kind (plural), events and status aside.
     pub(crate) fn writes(&self, plural: &str) -> Vec<Entry> {
         let mut history = self.history();
-        history.retain(|entry| {
-            entry.is_write() && entry.object.resource == plural && entry.object.subresource.is_empty()
-        });
+        history
+            .retain(|entry| entry.is_write() && entry.object.resource == plural && entry.object.subresource.is_empty());
         history
     }
 

@@ -5,5 +5,8 @@ mod look;
 mod support;
 
 mod adapters;
+mod conflicts;
 mod life;
 mod polling;
+mod rollouts;
+mod services;

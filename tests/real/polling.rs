@@ -28,7 +28,7 @@ fn table() -> Vec<Row> {
         list("hang", Mode::Hang, UNREACHABLE),
         ("hang-all", Mode::Hang, All, UNREACHABLE, UNREACHABLE),
         list("slow", Mode::Slow(Duration::from_secs(15)), UNREACHABLE),
-        list("endless", Mode::Endless, UNREACHABLE),
+        list("endless", Mode::Endless, BAD),
         list("reset", Mode::Reset, UNREACHABLE),
         list("e500", Mode::Status(500), BAD),
         ("e500-all", Mode::Status(500), All, REFUSED, BAD),
@@ -66,7 +66,10 @@ impl Bed {
             let reason = reason(row);
             let what = format!("to say {reason}");
             async move {
-                self.world.wait_server(row.0, &what, LATER, |server| says_why(server, reason)).await.expect("it says why")
+                self.world
+                    .wait_server(row.0, &what, LATER, |server| says_why(server, reason))
+                    .await
+                    .expect("it says why")
             }
         });
         join_all(waits).await;
