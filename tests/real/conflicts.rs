@@ -24,7 +24,10 @@ fn interfere(bed: &Bed, proxy: &Proxy, times: Option<usize>) -> Arc<AtomicUsize>
             namespace.patch(resources::STATEFUL_SETS, "files", &change).await.expect("their write");
         })
     });
-    let rule = Rule::new(|method, path| method == Method::PUT && path.ends_with("/statefulsets/files"), hook);
+    let is_replace = |method: &Method, path: &str| {
+        method == Method::PUT && path.split('?').next().is_some_and(|path| path.ends_with("/statefulsets/files"))
+    };
+    let rule = Rule::new(is_replace, hook);
     proxy.rule(match times {
         Some(times) => rule.times(times),
         None => rule,

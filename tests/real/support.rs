@@ -103,7 +103,7 @@ impl Bed {
         self.world
             .wait_until(&format!("the adapter ports of {name} to be {wanted:?}"), SOON, async || {
                 let set = self.world.stateful_set(name).await.map_err(|error| error.to_string())?;
-                let mut found: Vec<(String, u64)> = set["spec"]["template"]["spec"]["containers"][0]["ports"]
+                let mut found: Vec<(String, u64)> = crate::look::container(&set["spec"]["template"]["spec"])["ports"]
                     .as_array()
                     .into_iter()
                     .flatten()
