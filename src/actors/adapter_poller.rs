@@ -212,8 +212,9 @@ impl AdapterPoller {
             Problem::Auth => (PollFact::Refused(text.clone()), "AuthFailed"),
         };
         let news = self.fact.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&fact));
-        // A server that has not started yet is no trouble that somebody should look at.
-        let starting = matches!(fact, PollFact::Unreachable(_)) && self.ready_replicas() == 0;
+        // A server that has not started yet, and has no administrator yet, is no trouble that somebody should look at.
+        let young = matches!(fact, PollFact::Unreachable(_)) || error.category() == "admin-secret-missing";
+        let starting = young && self.ready_replicas() == 0;
         if news && !starting {
             warn!(
                 namespace = self.key.namespace,

@@ -1,6 +1,12 @@
 //! The operator as its users meet it: its own process under its own rights, on a real Kubernetes API server with the
 //! real StatefulSet controller and garbage collector. After each test a checker reads the history.
 
+mod look;
 mod support;
 
+mod adapters;
+mod conflicts;
 mod life;
+mod polling;
+mod rollouts;
+mod services;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::audit::Expect;
+use dittofs_testbed::audit::{self, Expect, Observation};
 use dittofs_testbed::cluster::{Cluster, resources};
 use dittofs_testbed::dittofs::{ServerHandle, StandIn};
 use dittofs_testbed::operator::OperatorOptions;
@@ -103,7 +103,7 @@ impl Bed {
         self.world
             .wait_until(&format!("the adapter ports of {name} to be {wanted:?}"), SOON, async || {
                 let set = self.world.stateful_set(name).await.map_err(|error| error.to_string())?;
-                let mut found: Vec<(String, u64)> = set["spec"]["template"]["spec"]["containers"][0]["ports"]
+                let mut found: Vec<(String, u64)> = crate::look::container(&set["spec"]["template"]["spec"])["ports"]
                     .as_array()
                     .into_iter()
                     .flatten()
@@ -132,8 +132,16 @@ impl Bed {
         self.finish_with(Expect { pod_starts: Some(starts), ..Expect::default() }).await;
     }
 
-    /// Ends the test and has its history checked.
-    pub(crate) async fn finish_with(self, expect: Expect) {
+    /// Ends the test and has its history checked; what the DittoFS servers answered is part of it.
+    pub(crate) async fn finish_with(self, mut expect: Expect) {
+        if expect.timeline.is_none() {
+            expect.timeline = Some(self.timeline());
+        }
         self.world.finish(expect).await;
+    }
+
+    /// Every full and true answer to a poll that the test's servers gave, oldest first.
+    pub(crate) fn timeline(&self) -> Vec<Observation> {
+        audit::timeline(&self.stand_in)
     }
 }
