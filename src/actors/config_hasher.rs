@@ -61,7 +61,7 @@ impl Actor for ConfigHasher {
 impl Handler<Poke> for ConfigHasher {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("config-hasher.handler");
+        crate::fault::hit_for("config-hasher.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -163,7 +163,7 @@ enum Values {
 
 impl Run {
     async fn reconcile(self) -> Outcome {
-        crate::fault::hit("config-hasher.job");
+        crate::fault::hit_for("config-hasher.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
         let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         if spec.deleting {

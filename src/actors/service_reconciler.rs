@@ -57,7 +57,7 @@ impl Actor for ServiceReconciler {
 impl Handler<Poke> for ServiceReconciler {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("service-reconciler.handler");
+        crate::fault::hit_for("service-reconciler.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -65,7 +65,7 @@ impl Handler<Poke> for ServiceReconciler {
 impl Handler<AdaptersObserved> for ServiceReconciler {
     type Result = ();
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
-        crate::fault::hit("service-reconciler.observed");
+        crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
         poke(self, ctx, message.cause);
     }
@@ -153,7 +153,7 @@ enum Kept {
 
 impl Run {
     async fn reconcile(mut self) -> Outcome {
-        crate::fault::hit("service-reconciler.job");
+        crate::fault::hit_for("service-reconciler.job", &self.key.name);
         let idle =
             |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, cause: run.cause };
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };

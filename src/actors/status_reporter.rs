@@ -67,7 +67,7 @@ impl Actor for StatusReporter {
 impl Handler<Poke> for StatusReporter {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("status-reporter.handler");
+        crate::fault::hit_for("status-reporter.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -132,7 +132,7 @@ struct Run {
 
 impl Run {
     async fn report(self) -> Outcome {
-        crate::fault::hit("status-reporter.job");
+        crate::fault::hit_for("status-reporter.job", &self.key.name);
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::audit::Expect;
+use dittofs_testbed::audit::{self, Expect};
 use dittofs_testbed::cluster::{Cluster, resources};
 use dittofs_testbed::dittofs::{ServerHandle, StandIn};
 use dittofs_testbed::operator::OperatorOptions;
@@ -134,6 +134,8 @@ impl Bed {
 
     /// Ends the test and has its history checked.
     pub(crate) async fn finish_with(self, expect: Expect) {
-        self.world.finish(expect).await;
+        // What the servers truly said is what removals are judged by.
+        let timeline = expect.timeline.clone().or_else(|| Some(audit::timeline(&self.stand_in)));
+        self.world.finish(Expect { timeline, ..expect }).await;
     }
 }

@@ -152,6 +152,14 @@ impl World {
         self.operator.as_ref().expect("an operator was started")
     }
 
+    /// The operator, to change what it is given: its token.
+    ///
+    /// # Panics
+    /// When none was started.
+    pub fn operator_mut(&mut self) -> &mut Operator {
+        self.operator.as_mut().expect("an operator was started")
+    }
+
     /// Creates a DittoServer, or merges `spec` into the one that is there.
     ///
     /// # Errors
