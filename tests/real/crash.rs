@@ -2,6 +2,7 @@
 //! answer went into the void. Started again it has to arrive where a run without a crash arrives, without another pod.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 
 use dittofs_testbed::proxy::{Cut, Proxy};
 use futures::{FutureExt as _, StreamExt as _};
@@ -98,7 +99,7 @@ async fn every_write(story: Story, least: usize) {
     assert!(writes >= least, "{writes} writes: the proxy saw too little");
     let cuts = (1..=writes).flat_map(|n| [Cut::BeforeWrite(n), Cut::AfterWrite(n)]);
     let results: Vec<_> = futures::stream::iter(cuts)
-        .map(|cut| async move { (cut, tokio::spawn(run(story, Some(cut))).await) })
+        .map(|cut| async move { (cut, AssertUnwindSafe(run(story, Some(cut))).catch_unwind().await) })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;

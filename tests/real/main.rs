@@ -5,4 +5,7 @@ mod snapshot;
 mod support;
 
 mod crash;
+mod drift;
+mod faults;
 mod life;
+mod supervision;

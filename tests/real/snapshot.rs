@@ -89,13 +89,19 @@ fn normalise(value: &mut Value, path: &str) {
 /// Fails with the first place in which two snapshots differ.
 #[track_caller]
 pub(crate) fn assert_same(clean: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>, what: &str) {
-    let names = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(clean), names(other), "{what}: other objects than a clean run");
-    for (name, object) in clean {
-        if let Some(difference) = difference(object, &other[name], name) {
-            panic!("{what}: {difference}");
-        }
+    if let Err(difference) = compare(clean, other) {
+        panic!("{what}: {difference}");
     }
+}
+
+/// The first place in which two snapshots differ, in words.
+pub(crate) fn compare(clean: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -> Result<(), String> {
+    let names = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
+    if names(clean) != names(other) {
+        return Err(format!("{:?} in a clean run, {:?} now", names(clean), names(other)));
+    }
+    let found = clean.iter().find_map(|(name, object)| difference(object, &other[name], name));
+    found.map_or(Ok(()), Err)
 }
 
 fn difference(a: &Value, b: &Value, path: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use dittofs_testbed::audit::{self, Expect};
-use dittofs_testbed::cluster::{Cluster, resources};
+use dittofs_testbed::cluster::{Cluster, Resource, resources};
 use dittofs_testbed::dittofs::{ServerHandle, StandIn};
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
@@ -78,8 +78,13 @@ impl Bed {
 
     /// Waits until the adapter Services of a server are exactly these, as (type, port), sorted by type.
     pub(crate) async fn wait_adapter_services(&self, name: &str, wanted: &[(&str, u64)]) {
+        self.wait_adapter_services_within(name, wanted, SOON).await;
+    }
+
+    /// The same, with a time of its own.
+    pub(crate) async fn wait_adapter_services_within(&self, name: &str, wanted: &[(&str, u64)], time: Duration) {
         self.world
-            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), SOON, async || {
+            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), time, async || {
                 let services = self.world.adapter_services(name).await.map_err(|error| error.to_string())?;
                 let found: Vec<(String, u64)> = services
                     .iter()
@@ -125,6 +130,18 @@ impl Bed {
             })
             .await
             .expect("the container ports follow");
+    }
+
+    /// Waits until there is no such object.
+    pub(crate) async fn wait_gone(&self, kind: Resource, name: &str) {
+        let namespace = self.world.namespace();
+        self.world
+            .wait_until(&format!("{} {name} to be gone", kind.kind), Duration::from_secs(60), async || {
+                let found = namespace.get(kind, name).await.map_err(|error| error.to_string())?;
+                found.map_or(Ok(()), |object| Err(format!("it is there: {}", object["metadata"])))
+            })
+            .await
+            .expect("it goes");
     }
 
     /// Ends the test and has its history checked; `starts` pods were allowed to start.
