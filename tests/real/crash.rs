@@ -1,14 +1,14 @@
 //! The operator is killed (SIGKILL) at each of its writes, once before the API server has seen it and once after the
 //! answer went into the void. Started again it has to arrive where a run without a crash arrives, without another pod.
 
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use dittofs_testbed::proxy::{Cut, Proxy};
 use futures::{FutureExt as _, StreamExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::snapshot::{assert_same, snapshot};
+use crate::snapshot::{Objects, snapshot};
 use crate::support::{Bed, SOON};
 
 /// Runs that are under way together.
@@ -30,22 +30,52 @@ impl Story {
         bed.world.wait_ready(name).await.expect("the server becomes ready");
         bed.wait_adapter_services(name, wanted).await;
         bed.wait_adapter_ports(name, wanted).await;
-        let adapters = if self == Self::PortChange { "nfs" } else { "nfs, smb" };
+        let adapters: &[&str] = if self == Self::PortChange { &["nfs"] } else { &["nfs", "smb"] };
+        bed.wait_endpoints(name, adapters).await;
         let rolled_out = if self == Self::PortChange { "False" } else { "True" };
         bed.world
-            .wait_server(name, "to say what runs", SOON, |server| {
+            .wait_server(name, "to say whether its ports are rolled out", SOON, |server| {
                 let condition = dittofs_testbed::world::condition(server, "PortsRolledOut");
                 let rolled = condition.is_some_and(|condition| condition["status"] == rolled_out);
-                let credentials = server["status"]["activeAdapters"] == adapters;
-                if rolled && credentials { Ok(()) } else { Err(server["status"].to_string()) }
+                if rolled { Ok(()) } else { Err(server["status"].to_string()) }
             })
             .await
             .expect("the status follows");
     }
 }
 
-/// One run; the objects at its end, and how many writes the story took.
-async fn run(story: Story, cut: Option<Cut>) -> (BTreeMap<String, Value>, usize, bool) {
+/// A run without a crash: the objects at its end, and how many writes the story took.
+async fn clean_run(story: Story) -> (Objects, usize) {
+    let (bed, proxy) = begin(story, None).await;
+    story.settle(&bed, "files").await;
+    let objects = snapshot(bed.world.namespace(), "files").await;
+    let writes = proxy.writes();
+    bed.finish(1).await;
+    (objects, writes)
+}
+
+/// A run with a crash, which has to end with the objects of a clean one. Whether the crash came: the story may have had
+/// fewer writes this time.
+async fn cut_run(story: Story, cut: Cut, clean: &Objects) -> bool {
+    let (bed, proxy) = begin(story, Some(cut)).await;
+    let operator = bed.world.operator();
+    let happened = tokio::select! {
+        exit = operator.wait_exit(Duration::from_secs(60)) => exit.is_some(),
+        () = story.settle(&bed, "files") => !operator.is_running(),
+    };
+    if happened {
+        operator.restart().await.expect("the operator starts again");
+    } else {
+        proxy.disarm();
+    }
+    story.settle(&bed, "files").await;
+    bed.wait_same(clean, "the objects of a clean run").await;
+    bed.finish(1).await;
+    happened
+}
+
+/// Starts an operator behind a proxy, arms the cut and begins the story.
+async fn begin(story: Story, cut: Option<Cut>) -> (Bed, Proxy) {
     let mut bed = Bed::idle("crash").await;
     let options = bed.options();
     let proxy = bed.world.start_operator_through_proxy(options).await.expect("the operator starts");
@@ -61,29 +91,11 @@ async fn run(story: Story, cut: Option<Cut>) -> (BTreeMap<String, Value>, usize,
     }
     if story == Story::PortChange {
         bed.dittofs("files").stop_adapter("smb");
-        bed.dittofs("files").move_adapter("nfs", 12050, std::time::Duration::ZERO);
+        bed.dittofs("files").move_adapter("nfs", 12050, Duration::ZERO);
     } else {
         bed.world.apply_server("files", &spec).await.expect("the server is accepted");
     }
-    let mut happened = false;
-    if cut.is_some() {
-        // Either the cut comes, or the story has fewer writes this time: both are the end of this part.
-        let operator = bed.world.operator();
-        tokio::select! {
-            exit = operator.wait_exit(std::time::Duration::from_secs(60)) => happened = exit.is_some(),
-            () = story.settle(&bed, "files") => happened = !operator.is_running(),
-        }
-        if happened {
-            bed.world.operator().restart().await.expect("the operator starts again");
-        } else {
-            proxy.disarm();
-        }
-    }
-    story.settle(&bed, "files").await;
-    let writes = proxy.writes();
-    let objects = snapshot(bed.world.namespace(), "files").await;
-    bed.finish(1).await;
-    (objects, writes, happened)
+    (bed, proxy)
 }
 
 fn arm(proxy: &Proxy, bed: &Bed, cut: Cut) {
@@ -95,33 +107,23 @@ fn arm(proxy: &Proxy, bed: &Bed, cut: Cut) {
 }
 
 async fn every_write(story: Story, least: usize) {
-    let (clean, writes, _) = run(story, None).await;
+    let (clean, writes) = clean_run(story).await;
     assert!(writes >= least, "{writes} writes: the proxy saw too little");
     let cuts = (1..=writes).flat_map(|n| [Cut::BeforeWrite(n), Cut::AfterWrite(n)]);
+    let clean = &clean;
     let results: Vec<_> = futures::stream::iter(cuts)
-        .map(|cut| async move { (cut, AssertUnwindSafe(run(story, Some(cut))).catch_unwind().await) })
+        .map(|cut| async move { (cut, AssertUnwindSafe(cut_run(story, cut, clean)).catch_unwind().await) })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    let mut missed = Vec::new();
-    let mut failed = Vec::new();
-    for (cut, result) in results {
-        match result {
-            Ok((objects, _, happened)) => {
-                assert_same(&clean, &objects, &format!("{story:?}, {cut:?}"));
-                if !happened {
-                    missed.push(cut);
-                }
-            }
-            // The panic itself was printed by the run.
-            Err(_) => failed.push(cut),
-        }
-    }
+    // The panics themselves were printed by the runs.
+    let failed: Vec<_> = results.iter().filter(|(_, result)| result.is_err()).map(|(cut, _)| *cut).collect();
     assert!(failed.is_empty(), "{story:?}: cut at {failed:?}");
+    let missed: Vec<_> =
+        results.iter().filter(|(_, result)| matches!(result, Ok(false))).map(|(cut, _)| *cut).collect();
     println!("{story:?}: {writes} writes, each cut twice; not reached: {missed:?}");
     // How many times the status is written is a matter of time; all other writes are the same in each run.
-    let certain = least;
-    let early = |cut: &Cut| matches!(cut, Cut::BeforeWrite(n) | Cut::AfterWrite(n) if *n <= certain);
+    let early = |cut: &Cut| matches!(cut, Cut::BeforeWrite(n) | Cut::AfterWrite(n) if *n <= least);
     assert!(!missed.iter().any(early), "a cut that never came: {missed:?}");
 }
 

@@ -7,33 +7,18 @@ use dittofs_testbed::audit::{self, Expect};
 use dittofs_testbed::cluster::{Cluster, ClusterOptions, Resource, resources};
 use serde_json::{Value, json};
 
-use crate::snapshot::{assert_same, compare, snapshot};
+use crate::snapshot::{Objects, assert_same, compare, snapshot};
 use crate::support::{Bed, SOON};
 
 const NFS_AND_SMB: [(&str, u64); 2] = [("nfs", 12049), ("smb", 1445)];
 const NFS: [(&str, u64); 1] = [("nfs", 12049)];
 
-async fn settled(bed: &Bed) -> BTreeMap<String, Value> {
+async fn settled(bed: &Bed) -> Objects {
     bed.ready_server("files", &json!({})).await;
     bed.wait_adapter_services("files", &NFS_AND_SMB).await;
     bed.wait_adapter_ports("files", &NFS_AND_SMB).await;
-    bed.world
-        .wait_server("files", "to say what runs", SOON, |server| {
-            let known = server["status"]["activeAdapters"] == "nfs, smb";
-            if known { Ok(()) } else { Err(server["status"].to_string()) }
-        })
-        .await
-        .expect("the status follows");
+    bed.wait_endpoints("files", &["nfs", "smb"]).await;
     snapshot(bed.world.namespace(), "files").await
-}
-
-async fn wait_same(bed: &Bed, clean: &BTreeMap<String, Value>, what: &str) {
-    bed.world
-        .wait_until(what, Duration::from_secs(60), async || {
-            compare(clean, &snapshot(bed.world.namespace(), "files").await)
-        })
-        .await
-        .expect("everything is as it was");
 }
 
 async fn delete_and_wait(bed: &Bed, kind: Resource, name: &str) {
@@ -65,7 +50,7 @@ async fn what_is_deleted_by_hand_is_made_again_and_no_pod_starts_for_it() {
         (resources::SECRETS, "files-operator-credentials"),
     ] {
         delete_and_wait(&bed, kind, name).await;
-        wait_same(&bed, &clean, &format!("all as before {name} was deleted")).await;
+        bed.wait_same(&clean, &format!("all as before {name} was deleted")).await;
     }
     bed.finish(1).await;
 }
@@ -81,7 +66,7 @@ async fn a_stateful_set_or_generated_secret_that_is_deleted_by_hand_is_made_agai
         (resources::SECRETS, "files-admin-bootstrap-credentials", 4),
     ] {
         delete_and_wait(&bed, kind, name).await;
-        wait_same(&bed, &clean, &format!("all as before {name} was deleted")).await;
+        bed.wait_same(&clean, &format!("all as before {name} was deleted")).await;
         let seen = bed.world.pod_starts().await.expect("an answer");
         assert!(seen <= starts, "{seen} pod starts after {name} was deleted, {starts} are needed at most");
     }
@@ -122,7 +107,7 @@ async fn each_field_of_ours_that_is_edited_by_hand_is_put_back_once() {
         let what = format!("all as before the edit {change} of {name}");
         namespace.patch(kind, name, &change).await.expect("the edit is accepted");
         *edited.entry((kind.plural, name)).or_default() += 1;
-        wait_same(&bed, &clean, &what).await;
+        bed.wait_same(&clean, &what).await;
     }
     let cluster = bed.world.cluster().clone();
     let user = bed.world.operator().user();
@@ -173,7 +158,7 @@ async fn a_server_that_is_deleted_and_made_again_at_once_has_objects_of_its_own(
     bed.wait_gone(resources::SERVERS, "files").await;
     // A fresh database would come with fresh claims; these stay, and the accounts with them.
     let second = settled(&bed).await;
-    wait_same(&bed, &clean, "the same objects").await;
+    bed.wait_same(&clean, "the same objects").await;
     assert_same(&clean, &second, "made again");
     for kind in [resources::SERVICES, resources::STATEFUL_SETS, resources::CONFIG_MAPS] {
         for object in namespace.list(kind, "app=dittofs-server").await.expect("a list") {

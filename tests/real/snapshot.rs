@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use dittofs_testbed::cluster::{Namespace, resources};
 use serde_json::{Value, json};
 
-/// By kind and name. Generated values (uids, versions, times, addresses, secrets, the hash over them) are replaced or
+/// Objects by kind and name.
+pub(crate) type Objects = BTreeMap<String, Value>;
+
+/// What is there. Generated values (uids, versions, times, addresses, secrets, the hash over them) are replaced or
 /// left out, and the namespace's name and `server` are replaced by words, so that runs of different names compare.
-pub(crate) async fn snapshot(namespace: &Namespace, server: &str) -> BTreeMap<String, Value> {
+pub(crate) async fn snapshot(namespace: &Namespace, server: &str) -> Objects {
     let kinds = [
         resources::SERVERS,
         resources::STATEFUL_SETS,
@@ -61,7 +64,7 @@ fn normalise(value: &mut Value, path: &str) {
                     for value in field.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
                         *value = json!(if value == "" { "EMPTY" } else { "SECRET" });
                     }
-                } else if GENERATED.contains(&name.as_str()) {
+                } else if GENERATED.contains(&name.as_str()) || (name == "endpoint" && field != "") {
                     *field = json!("GENERATED");
                 } else if name.ends_with("last-applied") {
                     // Our own record of what was applied holds the hash, too.
@@ -88,15 +91,15 @@ fn normalise(value: &mut Value, path: &str) {
 
 /// Fails with the first place in which two snapshots differ.
 #[track_caller]
-pub(crate) fn assert_same(clean: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>, what: &str) {
+pub(crate) fn assert_same(clean: &Objects, other: &Objects, what: &str) {
     if let Err(difference) = compare(clean, other) {
         panic!("{what}: {difference}");
     }
 }
 
 /// The first place in which two snapshots differ, in words.
-pub(crate) fn compare(clean: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>) -> Result<(), String> {
-    let names = |objects: &BTreeMap<String, Value>| objects.keys().cloned().collect::<Vec<_>>();
+pub(crate) fn compare(clean: &Objects, other: &Objects) -> Result<(), String> {
+    let names = |objects: &Objects| objects.keys().cloned().collect::<Vec<_>>();
     if names(clean) != names(other) {
         return Err(format!("{:?} in a clean run, {:?} now", names(clean), names(other)));
     }

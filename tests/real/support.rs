@@ -10,6 +10,8 @@ use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
 use serde_json::{Value, json};
 
+use crate::snapshot::{Objects, compare, snapshot};
+
 /// The operator under test: built with the faults that tests may switch on.
 pub(crate) const OPERATOR: &str = env!("CARGO_BIN_EXE_dittofs-operator");
 
@@ -130,6 +132,33 @@ impl Bed {
             })
             .await
             .expect("the container ports follow");
+    }
+
+    /// Waits until the namespace's objects are as in a snapshot.
+    pub(crate) async fn wait_same(&self, clean: &Objects, what: &str) {
+        self.world
+            .wait_until(what, Duration::from_secs(60), async || {
+                compare(clean, &snapshot(self.world.namespace(), "files").await)
+            })
+            .await
+            .expect("the objects are the same");
+    }
+
+    /// Waits until the status of a server names just these adapters, each with an address.
+    pub(crate) async fn wait_endpoints(&self, name: &str, adapters: &[&str]) {
+        self.world
+            .wait_server(name, "to say what runs and where", SOON, |server| {
+                let told = server["status"]["adapters"].as_array().cloned().unwrap_or_default();
+                let kinds: Vec<_> = told.iter().filter_map(|adapter| adapter["type"].as_str()).collect();
+                let addresses = told
+                    .iter()
+                    .filter(|adapter| adapters.contains(&adapter["type"].as_str().unwrap_or_default()))
+                    .all(|adapter| adapter["endpoint"].as_str().is_some_and(|endpoint| !endpoint.is_empty()));
+                let active = server["status"]["activeAdapters"] == adapters.join(", ");
+                if active && addresses { Ok(()) } else { Err(format!("{kinds:?} {}", server["status"])) }
+            })
+            .await
+            .expect("the status follows");
     }
 
     /// Waits until there is no such object.
