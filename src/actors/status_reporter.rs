@@ -22,6 +22,8 @@ use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 
 /// Least time between two writes of one status.
 const PACE: Duration = Duration::from_secs(1);
+/// How long the first write waits for the first facts: a status that knows nothing yet is worth no write.
+const GATHER: Duration = Duration::from_millis(300);
 
 /// What the siblings said.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +51,7 @@ pub struct StatusReporter {
     flight: Flight,
     facts: Facts,
     written: Option<Written>,
+    since: Instant,
     _lifeline: Lifeline,
 }
 
@@ -56,7 +59,7 @@ impl StatusReporter {
     /// A reporter that knows nothing yet.
     pub fn new(key: ServerKey, deps: Arc<Deps>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::StatusReporter, deps.gate.clone(), deps.next_seed());
-        Self { key, deps, flight, facts: Facts::default(), written: None, _lifeline: lifeline }
+        Self { key, deps, flight, facts: Facts::default(), written: None, since: Instant::now(), _lifeline: lifeline }
     }
 }
 
@@ -111,6 +114,7 @@ impl Worker for StatusReporter {
             key: self.key.clone(),
             facts: self.facts.clone(),
             written: self.written.clone(),
+            since: self.since,
         };
         Box::pin(run.report())
     }
@@ -128,6 +132,7 @@ struct Run {
     key: ServerKey,
     facts: Facts,
     written: Option<Written>,
+    since: Instant,
 }
 
 impl Run {
@@ -138,11 +143,12 @@ impl Run {
         let previous = self.previous(&spec);
         let derived = self.derive(&spec, previous.as_ref());
         let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
-        if let Some(last) = &self.written {
-            let since = last.at.elapsed();
-            if since < PACE {
-                return Outcome { written: None, verdict: Verdict::After(PACE.saturating_sub(since)) };
-            }
+        let wait = match &self.written {
+            Some(last) => PACE.saturating_sub(last.at.elapsed()),
+            None => GATHER.saturating_sub(self.since.elapsed()),
+        };
+        if !wait.is_zero() {
+            return Outcome { written: None, verdict: Verdict::After(wait) };
         }
         match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
             Ok(stored) => {

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use http::{Method, Request};
 use serde_json::{Value, json};
 use std::io::Write as _;
+use std::process::ExitCode;
 
 const SERVERS: &str = "/apis/dittofs.dittofs.com/v1alpha1";
 
@@ -114,8 +115,19 @@ impl Pretender {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(pretend())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever RUST_BACKTRACE says.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn pretend() -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let arguments: Vec<String> = std::env::args().collect();
     let value = |flag: &str| {
