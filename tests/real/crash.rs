@@ -30,8 +30,7 @@ impl Story {
         bed.world.wait_ready(name).await.expect("the server becomes ready");
         bed.wait_adapter_services(name, wanted).await;
         bed.wait_adapter_ports(name, wanted).await;
-        let adapters: &[&str] = if self == Self::PortChange { &["nfs"] } else { &["nfs", "smb"] };
-        bed.wait_endpoints(name, adapters).await;
+        bed.wait_endpoints(name, wanted).await;
         let rolled_out = if self == Self::PortChange { "False" } else { "True" };
         bed.world
             .wait_server(name, "to say whether its ports are rolled out", SOON, |server| {

@@ -17,7 +17,7 @@ async fn settled(bed: &Bed) -> Objects {
     bed.ready_server("files", &json!({})).await;
     bed.wait_adapter_services("files", &NFS_AND_SMB).await;
     bed.wait_adapter_ports("files", &NFS_AND_SMB).await;
-    bed.wait_endpoints("files", &["nfs", "smb"]).await;
+    bed.wait_endpoints("files", &NFS_AND_SMB).await;
     snapshot(bed.world.namespace(), "files").await
 }
 

@@ -307,7 +307,7 @@ async fn refused_writes_are_tried_again_until_they_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_events_api_that_hangs_delays_no_service() {
-    let mut bed = Bed::idle("events").await;
+    let mut bed = Bed::idle("notices").await;
     let options = bed.options();
     let proxy = bed.world.start_operator_through_proxy(options).await.expect("the operator starts");
     bed.world.operator().wait_ready().await.expect("ready");

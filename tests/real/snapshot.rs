@@ -25,6 +25,13 @@ pub(crate) async fn snapshot(namespace: &Namespace, server: &str) -> Objects {
             if object["metadata"]["name"] == "kube-root-ca.crt" {
                 continue;
             }
+            if kind == resources::STATEFUL_SETS {
+                object["status"]["observedGeneration"] = Value::Null;
+            }
+            if kind == resources::CLAIMS {
+                // The volume controller's notes on its way.
+                object["metadata"]["annotations"] = Value::Null;
+            }
             normalise(&mut object, "");
             let text = object.to_string().replace(namespace.name(), "NAMESPACE").replace(server, "SERVER");
             let object: Value = serde_json::from_str(&text).expect("JSON stays JSON");

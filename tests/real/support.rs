@@ -145,17 +145,19 @@ impl Bed {
     }
 
     /// Waits until the status of a server names just these adapters, each with an address.
-    pub(crate) async fn wait_endpoints(&self, name: &str, adapters: &[&str]) {
+    pub(crate) async fn wait_endpoints(&self, name: &str, adapters: &[(&str, u64)]) {
         self.world
             .wait_server(name, "to say what runs and where", SOON, |server| {
                 let told = server["status"]["adapters"].as_array().cloned().unwrap_or_default();
-                let kinds: Vec<_> = told.iter().filter_map(|adapter| adapter["type"].as_str()).collect();
-                let addresses = told
-                    .iter()
-                    .filter(|adapter| adapters.contains(&adapter["type"].as_str().unwrap_or_default()))
-                    .all(|adapter| adapter["endpoint"].as_str().is_some_and(|endpoint| !endpoint.is_empty()));
-                let active = server["status"]["activeAdapters"] == adapters.join(", ");
-                if active && addresses { Ok(()) } else { Err(format!("{kinds:?} {}", server["status"])) }
+                let there = adapters.iter().all(|(kind, port)| {
+                    told.iter().any(|adapter| {
+                        let address = adapter["endpoint"].as_str().is_some_and(|endpoint| !endpoint.is_empty());
+                        adapter["type"] == *kind && adapter["port"] == *port && address
+                    })
+                });
+                let kinds: Vec<_> = adapters.iter().map(|(kind, _)| *kind).collect();
+                let active = server["status"]["activeAdapters"] == kinds.join(", ");
+                if active && there { Ok(()) } else { Err(server["status"].to_string()) }
             })
             .await
             .expect("the status follows");
