@@ -252,7 +252,10 @@ impl Run {
                     }
                     made.map(|made| (made, false))
                 }
-                Plan::Replace { object, changes, ports_changed, rolls, deferred } => {
+                Plan::Replace { mut object, changes, ports_changed, rolls, deferred } => {
+                    if crate::fault::on("no-hold") {
+                        object["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 0.into();
+                    }
                     let print = fingerprint(live.as_ref(), &object);
                     if self.settled.as_ref() == Some(&print) {
                         return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));

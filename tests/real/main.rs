@@ -7,5 +7,7 @@ mod support;
 mod crash;
 mod drift;
 mod faults;
+mod fleet;
 mod life;
+mod seeded;
 mod supervision;

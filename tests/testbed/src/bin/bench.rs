@@ -55,21 +55,42 @@ async fn main() -> anyhow::Result<()> {
     let mut rows = Vec::new();
     if wanted("20") {
         let run = measure(&arguments, 20, 0, "2s", true).await?;
-        rows.push(row("20 servers, 2 s polling, 20 s without a change: writes", "1365", "0", 0.0, run.quiet_writes, ""));
+        rows.push(row(
+            "20 servers, 2 s polling, 20 s without a change: writes",
+            "1365",
+            "0",
+            0.0,
+            run.quiet_writes,
+            "",
+        ));
         rows.push(row("pod starts through create, stop smb, start smb", "140", "20", 20.0, run.pod_starts, ""));
         rows.push(row("20 servers: all created → all adapter Services", "5.6 s", "≤ 3 s", 3.0, run.created, "s"));
         rows.push(row("20 servers: smb stopped → Service gone, worst", "2.9 s", "≤ 2.5 s", 2.5, run.gone_worst, "s"));
     }
     if wanted("20-hung") {
         let run = measure(&arguments, 20, 2, "2s", false).await?;
-        rows.push(row("the same, 2 of the 20 APIs hanging: others' worst", "13.4 s", "≤ 2.5 s", 2.5, run.gone_worst, "s"));
+        rows.push(row(
+            "the same, 2 of the 20 APIs hanging: others' worst",
+            "13.4 s",
+            "≤ 2.5 s",
+            2.5,
+            run.gone_worst,
+            "s",
+        ));
     }
     if wanted("200") {
         let run = measure(&arguments, 200, 0, "5s", false).await?;
         rows.push(row("200 servers, 5 s polling: created → all Services", "97 s", "≤ 30 s", 30.0, run.created, "s"));
         rows.push(row("200 servers: smb stopped → Service gone, worst", "41 s", "≤ 5.5 s", 5.5, run.gone_worst, "s"));
         rows.push(row("200 servers: resident memory, peak", "79 MiB", "≤ 40 MiB", 40.0, run.rss_peak_mib, "MiB"));
-        rows.push(row("200 servers: CPU of the operator at rest, share of a core", "", "", f64::INFINITY, run.quiet_cpu_percent, "%"));
+        rows.push(row(
+            "200 servers: CPU of the operator at rest, share of a core",
+            "",
+            "",
+            f64::INFINITY,
+            run.quiet_cpu_percent,
+            "%",
+        ));
     }
     report(&arguments, &rows)
 }
@@ -95,7 +116,8 @@ fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
             })
             .collect();
         let command: Vec<String> = std::env::args().collect();
-        let text = serde_json::to_string_pretty(&json!({"machine": machine, "command": command.join(" "), "rows": rows}))?;
+        let text =
+            serde_json::to_string_pretty(&json!({"machine": machine, "command": command.join(" "), "rows": rows}))?;
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
@@ -104,7 +126,11 @@ fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?").trim_start_matches([' ', '\t', ':']);
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("?")
+        .trim_start_matches([' ', '\t', ':']);
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let memory = read("/proc/meminfo").lines().next().unwrap_or("?").replace("MemTotal:", "").trim().to_owned();
     format!("{cores} × {model}, {memory}, {}", read("/proc/version").split(' ').take(3).collect::<Vec<_>>().join(" "))
@@ -236,7 +262,8 @@ impl Seen {
         let services = Arc::new(Mutex::new((BTreeMap::new(), Instant::now())));
         let shared = services.clone();
         let task = tokio::spawn(async move {
-            let mut events = Box::pin(watcher(api, watcher::Config::default().labels("dittofs.io/adapter-service=true")));
+            let mut events =
+                Box::pin(watcher(api, watcher::Config::default().labels("dittofs.io/adapter-service=true")));
             while let Some(event) = events.next().await {
                 let Ok(mut seen) = shared.lock() else { return };
                 match event {
@@ -262,7 +289,8 @@ impl Seen {
         loop {
             let missing = {
                 let seen = self.services.lock().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-                let services = names.iter().flat_map(|name| adapters.iter().map(move |kind| format!("{name}-adapter-{kind}")));
+                let services =
+                    names.iter().flat_map(|name| adapters.iter().map(move |kind| format!("{name}-adapter-{kind}")));
                 services.filter(|service| seen.0.contains_key(service) != there).count()
             };
             if missing == 0 {
