@@ -17,6 +17,7 @@ use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
+use crate::cluster::{CrRef, NoticeKind};
 use crate::reconcile::status::{ConfigFact, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 
@@ -70,7 +71,7 @@ impl Actor for StatusReporter {
 impl Handler<Poke> for StatusReporter {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("status-reporter.handler");
+        crate::fault::hit_for("status-reporter.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -137,7 +138,7 @@ struct Run {
 
 impl Run {
     async fn report(self) -> Outcome {
-        crate::fault::hit("status-reporter.job");
+        crate::fault::hit_for("status-reporter.job", &self.key.name);
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         // A reporter that is new, after a restart of the operator or its own, leaves what stands there until every
@@ -155,7 +156,7 @@ impl Run {
             Some(last) => PACE.saturating_sub(last.at.elapsed()),
             None => GATHER.saturating_sub(self.since.elapsed()),
         };
-        if !wait.is_zero() {
+        if !wait.is_zero() && !crate::fault::on("no-pace") {
             return Outcome { written: None, verdict: Verdict::After(wait) };
         }
         match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
@@ -176,6 +177,12 @@ impl Run {
             }
             Err(error) => {
                 warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written");
+                if !error.is_transient() {
+                    // Such as a spec in which nothing has its place any more: an event is all that can be left there.
+                    let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
+                    let note = error.to_string();
+                    self.deps.event(&about, NoticeKind::Warning, "ReconcileFailed", "WriteStatus", note, None);
+                }
                 Outcome { written: None, verdict: Verdict::Retry }
             }
         }
@@ -217,6 +224,13 @@ impl Run {
             previous,
             now: &now,
         });
+        if crate::fault::on("ready-too-early") {
+            for condition in derived["conditions"].as_array_mut().into_iter().flatten() {
+                if condition["type"] == "Ready" {
+                    condition["status"] = "True".into();
+                }
+            }
+        }
         if crate::fault::on("status-ahead") {
             derived["observedGeneration"] = serde_json::json!(spec.generation + 1);
         }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use dittofs_testbed::audit::{self, Expect, Observation};
-use dittofs_testbed::cluster::{Cluster, resources};
+use dittofs_testbed::cluster::{Cluster, Resource, resources};
 use dittofs_testbed::dittofs::{ServerHandle, StandIn};
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
 use serde_json::{Value, json};
+
+use crate::snapshot::{Objects, compare, snapshot};
 
 /// The operator under test: built with the faults that tests may switch on.
 pub(crate) const OPERATOR: &str = env!("CARGO_BIN_EXE_dittofs-operator");
@@ -78,8 +80,13 @@ impl Bed {
 
     /// Waits until the adapter Services of a server are exactly these, as (type, port), sorted by type.
     pub(crate) async fn wait_adapter_services(&self, name: &str, wanted: &[(&str, u64)]) {
+        self.wait_adapter_services_within(name, wanted, SOON).await;
+    }
+
+    /// The same, with a time of its own.
+    pub(crate) async fn wait_adapter_services_within(&self, name: &str, wanted: &[(&str, u64)], time: Duration) {
         self.world
-            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), SOON, async || {
+            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), time, async || {
                 let services = self.world.adapter_services(name).await.map_err(|error| error.to_string())?;
                 let found: Vec<(String, u64)> = services
                     .iter()
@@ -125,6 +132,47 @@ impl Bed {
             })
             .await
             .expect("the container ports follow");
+    }
+
+    /// Waits until the namespace's objects are as in a snapshot.
+    pub(crate) async fn wait_same(&self, clean: &Objects, what: &str) {
+        self.world
+            .wait_until(what, Duration::from_secs(60), async || {
+                compare(clean, &snapshot(self.world.namespace(), "files").await)
+            })
+            .await
+            .expect("the objects are the same");
+    }
+
+    /// Waits until the status of a server names just these adapters, each with an address.
+    pub(crate) async fn wait_endpoints(&self, name: &str, adapters: &[(&str, u64)]) {
+        self.world
+            .wait_server(name, "to say what runs and where", SOON, |server| {
+                let told = server["status"]["adapters"].as_array().cloned().unwrap_or_default();
+                let there = adapters.iter().all(|(kind, port)| {
+                    told.iter().any(|adapter| {
+                        let address = adapter["endpoint"].as_str().is_some_and(|endpoint| !endpoint.is_empty());
+                        adapter["type"] == *kind && adapter["port"] == *port && address
+                    })
+                });
+                let kinds: Vec<_> = adapters.iter().map(|(kind, _)| *kind).collect();
+                let active = server["status"]["activeAdapters"] == kinds.join(", ");
+                if active && there { Ok(()) } else { Err(server["status"].to_string()) }
+            })
+            .await
+            .expect("the status follows");
+    }
+
+    /// Waits until there is no such object.
+    pub(crate) async fn wait_gone(&self, kind: Resource, name: &str) {
+        let namespace = self.world.namespace();
+        self.world
+            .wait_until(&format!("{} {name} to be gone", kind.kind), Duration::from_secs(60), async || {
+                let found = namespace.get(kind, name).await.map_err(|error| error.to_string())?;
+                found.map_or(Ok(()), |object| Err(format!("it is there: {}", object["metadata"])))
+            })
+            .await
+            .expect("it goes");
     }
 
     /// Ends the test and has its history checked; `starts` pods were allowed to start.
