@@ -503,3 +503,7 @@ impl Handler<Shutdown> for Supervisor {
         self.deps.gate.close();
     }
 }
+
+#[cfg(test)]
+#[path = "tests/supervisor.rs"]
+mod tests;

@@ -161,10 +161,16 @@ impl Bench {
 
     /// One with the server `team/files`, seen by the caches.
     pub(super) fn with_server() -> Self {
-        let bench = Self::new();
-        bench.api.put(Kind::DittoServer, ditto_server("files"));
-        bench.sync();
-        bench
+        Self::new().and_server(|_| {})
+    }
+
+    /// The same, with the server `team/files` of this spec.
+    pub(super) fn and_server(self, spec: impl FnOnce(&mut Value)) -> Self {
+        let mut server = ditto_server("files");
+        spec(&mut server["spec"]);
+        self.api.put(Kind::DittoServer, server);
+        self.sync();
+        self
     }
 
     /// A lifeline that ends here.
