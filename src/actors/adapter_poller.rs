@@ -121,6 +121,8 @@ impl AdapterPoller {
         self.settings = None;
         self.started = None;
         self.again = false;
+        // A passage that the stop cut short did not last until the start.
+        self.tracker = AdapterTracker::new();
     }
 
     /// Starts a poll now, or remembers to when one is under way.
@@ -274,7 +276,8 @@ impl Handler<Poke> for AdapterPoller {
         }
         let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
         let before = self.settings.replace(settings);
-        if before.map(|before| before.period) == Some(settings.period) {
+        let waiting = self.timer.is_some() || self.under_way.is_some();
+        if before.map(|before| before.period) == Some(settings.period) && waiting {
             return;
         }
         self.backoff = Backoff::new(BACKOFF_INITIAL, settings.period, self.deps.next_seed());

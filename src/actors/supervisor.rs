@@ -501,3 +501,7 @@ impl Handler<Shutdown> for Supervisor {
         self.deps.gate.close();
     }
 }
+
+#[cfg(test)]
+#[path = "tests/supervisor.rs"]
+mod tests;
