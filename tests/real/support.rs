@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use dittofs_testbed::audit::{self, Expect, Observation};
-use dittofs_testbed::cluster::{Cluster, Resource, resources};
-use dittofs_testbed::dittofs::{ServerHandle, StandIn};
+use dittofs_testbed::cluster::Cluster;
+use dittofs_testbed::dittofs::ServerHandle;
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
 use serde_json::{Value, json};
@@ -21,7 +20,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// One test's surroundings.
 pub(crate) struct Bed {
     pub(crate) world: World,
-    pub(crate) stand_in: StandIn,
 }
 
 impl Bed {
@@ -41,23 +39,7 @@ impl Bed {
     /// On a control plane of the test's own.
     pub(crate) async fn on(cluster: &Cluster, test: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let stand_in = StandIn::start().await.expect("a stand-in");
-        let source = cluster.clone();
-        // As a real server, the stand-in gets its first administrator from the Secret that the operator made.
-        stand_in.set_admin_source(move |namespace, name| {
-            let cluster = source.clone();
-            async move {
-                let secret = format!("{name}-admin-bootstrap-credentials");
-                let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
-                let text = |key: &str| {
-                    let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
-                    String::from_utf8(bytes).ok()
-                };
-                Some((text("username")?, text("password")?))
-            }
-        });
-        let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
-        Self { world, stand_in }
+        Self { world: World::new_on(cluster, test, OPERATOR).await.expect("a namespace and a stand-in") }
     }
 
     /// Options for an operator of this test.
@@ -67,7 +49,7 @@ impl Bed {
 
     /// The DittoFS server behind a DittoServer of this test's namespace.
     pub(crate) fn dittofs(&self, name: &str) -> ServerHandle {
-        self.stand_in.server(self.world.namespace().name(), name)
+        self.world.dittofs(name)
     }
 
     /// Creates a server that is polled each second, and waits until it is ready.
@@ -163,18 +145,6 @@ impl Bed {
             .expect("the status follows");
     }
 
-    /// Waits until there is no such object.
-    pub(crate) async fn wait_gone(&self, kind: Resource, name: &str) {
-        let namespace = self.world.namespace();
-        self.world
-            .wait_until(&format!("{} {name} to be gone", kind.kind), Duration::from_secs(60), async || {
-                let found = namespace.get(kind, name).await.map_err(|error| error.to_string())?;
-                found.map_or(Ok(()), |object| Err(format!("it is there: {}", object["metadata"])))
-            })
-            .await
-            .expect("it goes");
-    }
-
     /// Ends the test and has its history checked; `starts` pods were allowed to start.
     pub(crate) async fn finish(self, starts: usize) {
         self.finish_with(Expect { pod_starts: Some(starts), ..Expect::default() }).await;
@@ -190,6 +160,6 @@ impl Bed {
 
     /// Every full and true answer to a poll that the test's servers gave, oldest first.
     pub(crate) fn timeline(&self) -> Vec<Observation> {
-        audit::timeline(&self.stand_in)
+        audit::timeline(self.world.stand_in())
     }
 }
