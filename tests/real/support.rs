@@ -49,11 +49,11 @@ impl Bed {
             async move {
                 let secret = format!("{name}-admin-bootstrap-credentials");
                 let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
-                let text = |key: &str| {
+                let value = |key: &str| {
                     let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
                     String::from_utf8(bytes).ok()
                 };
-                Some((text("username")?, text("password")?))
+                Some((value("username")?, value("password")?))
             }
         });
         let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
@@ -137,7 +137,7 @@ impl Bed {
     /// Waits until the namespace's objects are as in a snapshot.
     pub(crate) async fn wait_same(&self, clean: &Objects, what: &str) {
         self.world
-            .wait_until(what, Duration::from_secs(60), async || {
+            .wait_until(what, Duration::from_mins(1), async || {
                 compare(clean, &snapshot(self.world.namespace(), "files").await)
             })
             .await
@@ -167,7 +167,7 @@ impl Bed {
     pub(crate) async fn wait_gone(&self, kind: Resource, name: &str) {
         let namespace = self.world.namespace();
         self.world
-            .wait_until(&format!("{} {name} to be gone", kind.kind), Duration::from_secs(60), async || {
+            .wait_until(&format!("{} {name} to be gone", kind.kind), Duration::from_mins(1), async || {
                 let found = namespace.get(kind, name).await.map_err(|error| error.to_string())?;
                 found.map_or(Ok(()), |object| Err(format!("it is there: {}", object["metadata"])))
             })
