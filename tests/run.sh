@@ -57,7 +57,7 @@ step "lints: the shipped build" cargo clippy --quiet --lib --bins -- -D warnings
 suite "tests without a control plane" cargo test --no-fail-fast --workspace --features fault-injection \
     --lib --bins --test pure_ring --test drift --test admission --test crd_fields --test exchanges
 suite "tests on the real control plane" cargo test --no-fail-fast --workspace --features fault-injection \
-    --test cluster --test real
+    --test cluster --test checker --test real_admission --test real
 go_tests
 
 say "done"

@@ -121,6 +121,8 @@ impl AdapterPoller {
         self.settings = None;
         self.started = None;
         self.again = false;
+        // A passage that the stop cut short did not last until the start.
+        self.tracker = AdapterTracker::new();
     }
 
     /// Starts a poll now, or remembers to when one is under way.
@@ -213,8 +215,9 @@ impl AdapterPoller {
             Problem::Auth => (PollFact::Refused(text.clone()), "AuthFailed"),
         };
         let news = self.fact.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&fact));
-        // A server that has not started yet is no trouble that somebody should look at.
-        let starting = matches!(fact, PollFact::Unreachable(_)) && self.ready_replicas() == 0;
+        // A server that has not started yet, and has no administrator yet, is no trouble that somebody should look at.
+        let young = matches!(fact, PollFact::Unreachable(_)) || error.category() == "admin-secret-missing";
+        let starting = young && self.ready_replicas() == 0;
         if news && !starting {
             warn!(
                 namespace = self.key.namespace,
@@ -273,7 +276,8 @@ impl Handler<Poke> for AdapterPoller {
         }
         let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
         let before = self.settings.replace(settings);
-        if before.map(|before| before.period) == Some(settings.period) {
+        let waiting = self.timer.is_some() || self.under_way.is_some();
+        if before.map(|before| before.period) == Some(settings.period) && waiting {
             return;
         }
         self.backoff = Backoff::new(BACKOFF_INITIAL, settings.period, self.deps.next_seed());

@@ -158,10 +158,13 @@ impl Run {
         // The cache answers for the common case, in which nothing differs; whatever is written is read first.
         let name = server.names().stateful_set();
         let cached = self.deps.caches.stateful_sets.get(&self.key.namespace, &name);
-        if let Some(cached) = cached.as_deref()
-            && let Plan::Nothing { deferred } = self.plan(&spec, &server, Some(cached), None)
-        {
-            return self.end(Some(self.applied(&server, deferred)), Verdict::Settled);
+        match cached.as_deref().map(|cached| self.plan(&spec, &server, Some(cached), None)) {
+            Some(Plan::Nothing { deferred }) => {
+                return self.end(Some(self.applied(&server, deferred)), Verdict::Settled);
+            }
+            // What was said about the StatefulSet before stays true until the hash of this generation comes.
+            Some(Plan::Wait(_)) => return self.end(None, Verdict::Settled),
+            _ => {}
         }
         match self.write(&spec, &server, &name).await {
             Ok(outcome) => outcome,
@@ -216,8 +219,11 @@ impl Run {
                 }
                 Plan::Wait(what) => {
                     debug!(namespace, name, "the StatefulSet waits for {what}");
-                    let problem = live.is_none().then(|| format!("the StatefulSet waits for {what}"));
-                    return Ok(self.end(Some(PortsFact { problem, ..PortsFact::default() }), Verdict::Settled));
+                    let fact = live.is_none().then(|| PortsFact {
+                        problem: Some(format!("the StatefulSet waits for {what}")),
+                        ..PortsFact::default()
+                    });
+                    return Ok(self.end(fact, Verdict::Settled));
                 }
                 Plan::NotOwned => {
                     let note = format!("StatefulSet {name} belongs to somebody else; rename or remove it");

@@ -141,6 +141,14 @@ impl Run {
         crate::fault::hit_for("status-reporter.job", &self.key.name);
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
+        // A reporter that is new, after a restart of the operator or its own, leaves what stands there until every
+        // writer has told what it found: readiness is not lost for a moment in which nobody looked. The first poll
+        // may be a whole period away; what it will find is carried over by `derive`.
+        let told = self.facts.config.is_some() && self.facts.ports.is_some() && self.facts.services.is_some();
+        let stands = spec.object.pointer("/status/conditions").is_some();
+        if stands && !told && !spec.deleting && spec.server.is_ok() {
+            return settled;
+        }
         let previous = self.previous(&spec);
         let derived = self.derive(&spec, previous.as_ref());
         let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };

@@ -201,7 +201,7 @@ async fn two_servers_of_one_name_in_two_namespaces_stay_apart() {
     adapters_there(&["nfs", "smb"]).await;
     bed.wait_adapter_services("files", &NFS_AND_SMB).await;
     let clean = snapshot(bed.world.namespace(), "files").await;
-    bed.stand_in.server(other.name(), "files").stop_adapter("nfs");
+    bed.world.stand_in().server(other.name(), "files").stop_adapter("nfs");
     adapters_there(&["smb"]).await;
     other.delete(resources::SERVERS, "files").await.expect("deleted");
     adapters_there(&[]).await;

@@ -134,7 +134,7 @@ async fn story(fault: &str, beside: Beside) -> Report {
         !set["spec"]["template"].to_string().contains("adapter-smb")
     })
     .await;
-    let timeline = audit::timeline(&bed.stand_in);
+    let timeline = audit::timeline(bed.world.stand_in());
     bed.world.operator().sigterm(SHUTDOWN).await.expect("it ends");
     let expect = Expect { pod_starts: Some(1), timeline: Some(timeline), ..Expect::default() };
     let report = audit::check(bed.world.cluster(), bed.world.operator(), expect).await;

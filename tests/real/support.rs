@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::audit::{self, Expect};
-use dittofs_testbed::cluster::{Cluster, Resource, resources};
-use dittofs_testbed::dittofs::{ServerHandle, StandIn};
+use dittofs_testbed::audit::{self, Expect, Observation};
+use dittofs_testbed::cluster::Cluster;
+use dittofs_testbed::dittofs::ServerHandle;
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
 use serde_json::{Value, json};
@@ -21,7 +20,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// One test's surroundings.
 pub(crate) struct Bed {
     pub(crate) world: World,
-    pub(crate) stand_in: StandIn,
 }
 
 impl Bed {
@@ -41,6 +39,7 @@ impl Bed {
     /// On a control plane of the test's own.
     pub(crate) async fn on(cluster: &Cluster, test: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+<<<<<<< HEAD
         let stand_in = StandIn::start().await.expect("a stand-in");
         let source = cluster.clone();
         // As a real server, the stand-in gets its first administrator from the Secret that the operator made.
@@ -58,6 +57,9 @@ impl Bed {
         });
         let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
         Self { world, stand_in }
+=======
+        Self { world: World::new_on(cluster, test, OPERATOR).await.expect("a namespace and a stand-in") }
+>>>>>>> main
     }
 
     /// Options for an operator of this test.
@@ -67,7 +69,7 @@ impl Bed {
 
     /// The DittoFS server behind a DittoServer of this test's namespace.
     pub(crate) fn dittofs(&self, name: &str) -> ServerHandle {
-        self.stand_in.server(self.world.namespace().name(), name)
+        self.world.dittofs(name)
     }
 
     /// Creates a server that is polled each second, and waits until it is ready.
@@ -110,7 +112,7 @@ impl Bed {
         self.world
             .wait_until(&format!("the adapter ports of {name} to be {wanted:?}"), SOON, async || {
                 let set = self.world.stateful_set(name).await.map_err(|error| error.to_string())?;
-                let mut found: Vec<(String, u64)> = set["spec"]["template"]["spec"]["containers"][0]["ports"]
+                let mut found: Vec<(String, u64)> = crate::look::container(&set["spec"]["template"]["spec"])["ports"]
                     .as_array()
                     .into_iter()
                     .flatten()
@@ -163,6 +165,7 @@ impl Bed {
             .expect("the status follows");
     }
 
+<<<<<<< HEAD
     /// Waits until there is no such object.
     pub(crate) async fn wait_gone(&self, kind: Resource, name: &str) {
         let namespace = self.world.namespace();
@@ -175,15 +178,23 @@ impl Bed {
             .expect("it goes");
     }
 
+=======
+>>>>>>> main
     /// Ends the test and has its history checked; `starts` pods were allowed to start.
     pub(crate) async fn finish(self, starts: usize) {
         self.finish_with(Expect { pod_starts: Some(starts), ..Expect::default() }).await;
     }
 
-    /// Ends the test and has its history checked.
-    pub(crate) async fn finish_with(self, expect: Expect) {
-        // What the servers truly said is what removals are judged by.
-        let timeline = expect.timeline.clone().or_else(|| Some(audit::timeline(&self.stand_in)));
-        self.world.finish(Expect { timeline, ..expect }).await;
+    /// Ends the test and has its history checked; what the DittoFS servers answered is part of it.
+    pub(crate) async fn finish_with(self, mut expect: Expect) {
+        if expect.timeline.is_none() {
+            expect.timeline = Some(self.timeline());
+        }
+        self.world.finish(expect).await;
+    }
+
+    /// Every full and true answer to a poll that the test's servers gave, oldest first.
+    pub(crate) fn timeline(&self) -> Vec<Observation> {
+        audit::timeline(self.world.stand_in())
     }
 }

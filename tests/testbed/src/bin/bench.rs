@@ -1,7 +1,7 @@
 //! `make bench`: what the operator costs and how fast it is, beside what was measured of the Go operator on a machine
 //! of two cores. A table on stdout, the same as JSON in a file. Ratios and counts of one run; the machine is named.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -246,7 +246,7 @@ async fn settle(world: &World, names: &[String]) -> anyhow::Result<()> {
 
 /// The adapter Services by name, as a watch shows them, with the moment of the last change.
 struct Seen {
-    services: Arc<Mutex<(BTreeMap<String, ()>, Instant)>>,
+    services: Arc<Mutex<(BTreeSet<String>, Instant)>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -259,25 +259,22 @@ impl Drop for Seen {
 impl Seen {
     async fn watch(cluster: &Cluster, namespace: &str) -> anyhow::Result<Self> {
         let api: Api<Service> = Api::namespaced(cluster.client().await?, namespace);
-        let services = Arc::new(Mutex::new((BTreeMap::new(), Instant::now())));
+        let services = Arc::new(Mutex::new((BTreeSet::new(), Instant::now())));
         let shared = services.clone();
         let task = tokio::spawn(async move {
             let mut events =
                 Box::pin(watcher(api, watcher::Config::default().labels("dittofs.io/adapter-service=true")));
             while let Some(event) = events.next().await {
                 let Ok(mut seen) = shared.lock() else { return };
-                match event {
+                let changed = match event {
                     Ok(watcher::Event::Apply(service) | watcher::Event::InitApply(service)) => {
-                        if seen.0.insert(service.metadata.name.unwrap_or_default(), ()).is_none() {
-                            seen.1 = Instant::now();
-                        }
+                        seen.0.insert(service.metadata.name.unwrap_or_default())
                     }
-                    Ok(watcher::Event::Delete(service)) => {
-                        if seen.0.remove(&service.metadata.name.unwrap_or_default()).is_some() {
-                            seen.1 = Instant::now();
-                        }
-                    }
-                    _ => {}
+                    Ok(watcher::Event::Delete(service)) => seen.0.remove(&service.metadata.name.unwrap_or_default()),
+                    _ => false,
+                };
+                if changed {
+                    seen.1 = Instant::now();
                 }
             }
         });
@@ -291,7 +288,7 @@ impl Seen {
                 let seen = self.services.lock().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
                 let services =
                     names.iter().flat_map(|name| adapters.iter().map(move |kind| format!("{name}-adapter-{kind}")));
-                services.filter(|service| seen.0.contains_key(service) != there).count()
+                services.filter(|service| seen.0.contains(service) != there).count()
             };
             if missing == 0 {
                 return Ok(());
