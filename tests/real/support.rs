@@ -39,27 +39,7 @@ impl Bed {
     /// On a control plane of the test's own.
     pub(crate) async fn on(cluster: &Cluster, test: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-<<<<<<< HEAD
-        let stand_in = StandIn::start().await.expect("a stand-in");
-        let source = cluster.clone();
-        // As a real server, the stand-in gets its first administrator from the Secret that the operator made.
-        stand_in.set_admin_source(move |namespace, name| {
-            let cluster = source.clone();
-            async move {
-                let secret = format!("{name}-admin-bootstrap-credentials");
-                let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
-                let value = |key: &str| {
-                    let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
-                    String::from_utf8(bytes).ok()
-                };
-                Some((value("username")?, value("password")?))
-            }
-        });
-        let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
-        Self { world, stand_in }
-=======
         Self { world: World::new_on(cluster, test, OPERATOR).await.expect("a namespace and a stand-in") }
->>>>>>> main
     }
 
     /// Options for an operator of this test.
@@ -139,7 +119,7 @@ impl Bed {
     /// Waits until the namespace's objects are as in a snapshot.
     pub(crate) async fn wait_same(&self, clean: &Objects, what: &str) {
         self.world
-            .wait_until(what, Duration::from_mins(1), async || {
+            .wait_until(what, Duration::from_secs(60), async || {
                 compare(clean, &snapshot(self.world.namespace(), "files").await)
             })
             .await
@@ -165,21 +145,6 @@ impl Bed {
             .expect("the status follows");
     }
 
-<<<<<<< HEAD
-    /// Waits until there is no such object.
-    pub(crate) async fn wait_gone(&self, kind: Resource, name: &str) {
-        let namespace = self.world.namespace();
-        self.world
-            .wait_until(&format!("{} {name} to be gone", kind.kind), Duration::from_mins(1), async || {
-                let found = namespace.get(kind, name).await.map_err(|error| error.to_string())?;
-                found.map_or(Ok(()), |object| Err(format!("it is there: {}", object["metadata"])))
-            })
-            .await
-            .expect("it goes");
-    }
-
-=======
->>>>>>> main
     /// Ends the test and has its history checked; `starts` pods were allowed to start.
     pub(crate) async fn finish(self, starts: usize) {
         self.finish_with(Expect { pod_starts: Some(starts), ..Expect::default() }).await;
