@@ -264,6 +264,9 @@ impl Run {
         loop {
             let live = self.deps.cluster.get(Kind::Service, &namespace, name).await?;
             let written = match decide(live.as_ref(), &ensure.desired, &server.uid) {
+                Decision::Nothing if crate::fault::on("rewrite-services") => {
+                    self.deps.cluster.replace(Kind::Service, &namespace, name, &live.unwrap_or_default()).await
+                }
                 Decision::Nothing => return Ok(Kept::Yes),
                 Decision::BeingDeleted => return Ok(Kept::Waiting),
                 Decision::NotOwned if crate::fault::on("adopt-foreign") => {

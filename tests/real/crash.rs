@@ -59,7 +59,7 @@ async fn cut_run(story: Story, cut: Cut, clean: &Objects) -> bool {
     let (bed, proxy) = begin(story, Some(cut)).await;
     let operator = bed.world.operator();
     let happened = tokio::select! {
-        exit = operator.wait_exit(Duration::from_secs(60)) => exit.is_some(),
+        exit = operator.wait_exit(Duration::from_mins(1)) => exit.is_some(),
         () = story.settle(&bed, "files") => !operator.is_running(),
     };
     if happened {

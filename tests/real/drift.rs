@@ -26,7 +26,7 @@ async fn delete_and_wait(bed: &Bed, kind: Resource, name: &str) {
     let before = namespace.get(kind, name).await.expect("an answer").unwrap_or_else(|| panic!("no {name}"));
     namespace.delete(kind, name).await.expect("deleted");
     bed.world
-        .wait_until(&format!("{} {name} to be made again", kind.kind), Duration::from_secs(60), async || {
+        .wait_until(&format!("{} {name} to be made again", kind.kind), Duration::from_mins(1), async || {
             let now = namespace.get(kind, name).await.map_err(|error| error.to_string())?;
             let now = now.ok_or("there is none")?;
             let again = now["metadata"]["uid"] != before["metadata"]["uid"];
@@ -185,7 +185,7 @@ async fn two_servers_of_one_name_in_two_namespaces_stay_apart() {
     other.create_object(resources::SERVERS, &server).await.expect("the server is accepted");
     let adapters_there = async |wanted: &[&str]| {
         other
-            .wait_until(&format!("{wanted:?} in the second namespace"), Duration::from_secs(60), async || {
+            .wait_until(&format!("{wanted:?} in the second namespace"), Duration::from_mins(1), async || {
                 let services = other.list(resources::SERVICES, "dittofs.io/adapter-service=true").await;
                 let services = services.map_err(|error| error.to_string())?;
                 let mut found: Vec<_> = services
@@ -238,7 +238,7 @@ async fn a_deleted_server_is_asked_nothing_more() {
     assert!(bed.dittofs("files").requests().len() <= asked + 1, "it is asked still");
     for kind in [resources::STATEFUL_SETS, resources::SERVICES, resources::CONFIG_MAPS] {
         bed.world
-            .wait_until("the garbage collector", Duration::from_secs(60), async || {
+            .wait_until("the garbage collector", Duration::from_mins(1), async || {
                 let left = namespace.list(kind, "instance=files").await.map_err(|error| error.to_string())?;
                 if left.is_empty() { Ok(()) } else { Err(format!("{} left", left.len())) }
             })

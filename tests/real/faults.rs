@@ -17,7 +17,7 @@ const NFS_AND_SMB: [(&str, u64); 2] = [("nfs", 12049), ("smb", 1445)];
 const NFS: [(&str, u64); 1] = [("nfs", 12049)];
 
 /// Long enough for a watch to notice a half-open connection, and for a token to be read again.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 /// The same process that was started runs.
 #[track_caller]

@@ -12,7 +12,7 @@ const SERVERS: usize = 20;
 /// The first so many are made to hang.
 const HUNG: usize = 2;
 const NFS_AND_SMB: [&str; 2] = ["nfs", "smb"];
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 fn name(number: usize) -> String {
     format!("files-{number:02}")

@@ -146,10 +146,7 @@ async fn polls(bed: &Bed, more: usize) {
     let server = bed.dittofs("files");
     let before = server.polls().len();
     server
-        .wait_for(
-            |log| log.iter().filter(|request| request.is_poll()).count() >= before + more,
-            Duration::from_secs(60),
-        )
+        .wait_for(|log| log.iter().filter(|request| request.is_poll()).count() >= before + more, Duration::from_mins(1))
         .await
         .expect("the server is polled");
 }

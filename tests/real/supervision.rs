@@ -129,9 +129,9 @@ async fn an_actor_that_panics_for_ever_ends_the_process_within_a_minute_and_the_
         bed.world.start_operator_unready(options).await.expect("the operator starts");
         let spec = json!({"adapterDiscovery": {"pollingInterval": "1s"}});
         bed.world.apply_server("files", &spec).await.expect("the server is accepted");
-        let exit = bed.world.operator().wait_exit(Duration::from_secs(60)).await.expect("it ends within a minute");
+        let exit = bed.world.operator().wait_exit(Duration::from_mins(1)).await.expect("it ends within a minute");
         assert_eq!(exit.code, Some(1), "{fault}: {}", bed.world.operator().log_tail(20));
-        assert!(start.elapsed() < Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_mins(1));
         let log = bed.world.operator().log_tail(5);
         assert!(log.contains(actor) && (log.contains("more often") || log.contains("ended")), "{fault}: {log}");
         bed.finish_with(Expect { skip: vec![Promise::S6], ..Expect::default() }).await;
@@ -174,7 +174,7 @@ async fn a_second_sigterm_ends_it_at_once() {
     let options = bed.options();
     let proxy = bed.world.start_operator_through_proxy(options).await.expect("the operator starts");
     bed.world.operator().wait_ready().await.expect("ready");
-    proxy.rule(Rule::new(service_create, Action::Delay(Duration::from_secs(60))));
+    proxy.rule(Rule::new(service_create, Action::Delay(Duration::from_mins(1))));
     bed.world.apply_server("files", &json!({})).await.expect("the server is accepted");
     bed.world
         .wait_until("a Service on its way", SOON, async || {
