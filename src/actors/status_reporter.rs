@@ -22,6 +22,8 @@ use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 
 /// Least time between two writes of one status.
 const PACE: Duration = Duration::from_secs(1);
+/// How long a new reporter leaves a status as it stands for siblings that have not spoken yet.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the siblings said.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,13 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+}
+
+impl Facts {
+    /// Whether every writer has spoken. What the poller has not said yet is read from the status as it stands.
+    fn are_complete(&self) -> bool {
+        self.config.is_some() && self.ports.is_some() && self.services.is_some()
+    }
 }
 
 /// What we last wrote: newer than the cache until the watch has caught up.
@@ -49,6 +58,7 @@ pub struct StatusReporter {
     flight: Flight,
     facts: Facts,
     written: Option<Written>,
+    born: Instant,
     _lifeline: Lifeline,
 }
 
@@ -56,7 +66,7 @@ impl StatusReporter {
     /// A reporter that knows nothing yet.
     pub fn new(key: ServerKey, deps: Arc<Deps>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::StatusReporter, deps.gate.clone(), deps.next_seed());
-        Self { key, deps, flight, facts: Facts::default(), written: None, _lifeline: lifeline }
+        Self { key, deps, flight, facts: Facts::default(), written: None, born: Instant::now(), _lifeline: lifeline }
     }
 }
 
@@ -111,6 +121,7 @@ impl Worker for StatusReporter {
             key: self.key.clone(),
             facts: self.facts.clone(),
             written: self.written.clone(),
+            born: self.born,
         };
         Box::pin(run.report())
     }
@@ -128,6 +139,7 @@ struct Run {
     key: ServerKey,
     facts: Facts,
     written: Option<Written>,
+    born: Instant,
 }
 
 impl Run {
@@ -136,6 +148,13 @@ impl Run {
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);
+        // Before all have spoken, a healthy server would be called unready for a moment, by a restart of the operator.
+        let age = self.born.elapsed();
+        let acted_upon = spec.server.is_ok() && !spec.deleting;
+        let takes_over = self.written.is_none() && previous.is_some();
+        if takes_over && acted_upon && !self.facts.are_complete() && age < PATIENCE {
+            return Outcome { written: None, verdict: Verdict::After(PATIENCE.saturating_sub(age)) };
+        }
         let derived = self.derive(&spec, previous.as_ref());
         let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
         if let Some(last) = &self.written {
