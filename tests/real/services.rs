@@ -184,8 +184,10 @@ async fn foreign_objects_of_our_names_are_left_alone_and_told_and_replaced_when_
         assert_eq!(content(&bed.get(*resource, name).await), content(before), "{name} was touched");
     }
 
-    for (server, resource, name, before) in &rows {
+    for (_, resource, name, _) in &rows {
         bed.world.namespace().delete(*resource, name).await.expect("its owner removes it");
+    }
+    for (server, resource, name, before) in &rows {
         bed.world.wait_ready(server).await.expect("the server takes the name");
         let ours = bed.get(*resource, name).await;
         assert_ne!(uid(&ours), uid(before));
