@@ -477,3 +477,51 @@ fn stamp(made: Condition, seen: &Observed<'_>) -> Value {
         "lastTransitionTime": since.unwrap_or_else(|| json!(seen.now)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(previous: Option<&Value>, poll: Option<&PollFact>) -> Value {
+        derive(Observed {
+            generation: 1,
+            deleting: false,
+            server: Err("not looked at here"),
+            config: None,
+            poll,
+            adapters: None,
+            ports: None,
+            services: None,
+            stateful_set: None,
+            live_services: &[],
+            warnings: &[],
+            previous,
+            now: "2026-01-01T00:00:00Z",
+        })
+    }
+
+    #[test]
+    fn what_was_known_of_polls_before_a_restart_stands_until_the_next_poll() {
+        let of = |status: &Value, kind: &str| {
+            let found = previous_condition(Some(status), kind).expect("the condition");
+            [found["status"].clone(), found["reason"].clone(), found["message"].clone()]
+        };
+        let fresh = seen(None, None);
+        assert_eq!(of(&fresh, "AdaptersDiscovered")[..2], [json!("Unknown"), json!("NotPolledYet")]);
+        for fact in [
+            PollFact::Answered,
+            PollFact::Unreachable("gone".to_owned()),
+            PollFact::Refused("no".to_owned()),
+            PollFact::BadAnswer("odd".to_owned()),
+            PollFact::Stopped,
+        ] {
+            let before = seen(None, Some(&fact));
+            let after = seen(Some(&before), None);
+            for kind in ["Authenticated", "AdaptersDiscovered"] {
+                assert_eq!(of(&after, kind), of(&before, kind), "{fact:?}");
+            }
+        }
+        let next = seen(Some(&fresh), Some(&PollFact::Answered));
+        assert_eq!(of(&next, "AdaptersDiscovered")[0], "True", "a poll says more than what was known");
+    }
+}

@@ -47,11 +47,11 @@ impl Bed {
             async move {
                 let secret = format!("{name}-admin-bootstrap-credentials");
                 let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
-                let text = |key: &str| {
+                let value = |key: &str| {
                     let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
                     String::from_utf8(bytes).ok()
                 };
-                Some((text("username")?, text("password")?))
+                Some((value("username")?, value("password")?))
             }
         });
         let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
