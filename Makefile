@@ -13,8 +13,7 @@ help: ## List the targets
 .PHONY: run
 run: ## See it work: a control plane, a DittoFS stand-in and the operator (KEEP=1 keeps them running)
 	@$(CONTROLPLANE) >/dev/null
-	@$(CARGO) build --quiet --bin dittofs-operator
-	@$(CARGO) build --quiet -p dittofs-testbed --bin story
+	@$(CARGO) build --workspace --bins
 	@target/debug/story --operator target/debug/dittofs-operator $(if $(KEEP),--keep)
 
 .PHONY: test
@@ -46,8 +45,7 @@ generate: ## Renew the generated files: deploy/crd.yaml, deploy/rbac.yaml, golde
 .PHONY: bench
 bench: ## Measure: writes, pod starts, latencies, memory; a table and target/bench.json (release build)
 	@$(CONTROLPLANE) >/dev/null
-	$(CARGO) build --release --bin dittofs-operator
-	$(CARGO) build --release -p dittofs-testbed --bin bench
+	$(CARGO) build --release --workspace --bins
 	target/release/bench --operator target/release/dittofs-operator --json target/bench.json
 
 .PHONY: audit

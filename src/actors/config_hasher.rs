@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tracing::{info, warn};
+use tracing::{Span, info, warn};
 
 use super::Deps;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
@@ -34,6 +34,8 @@ pub struct ConfigHasher {
     peers: Peers,
     flight: Flight,
     last: Option<(ConfigHashed, ConfigFact)>,
+    /// Why the last run came to no hash; None when it did.
+    failed: Option<ConfigFact>,
     /// resourceVersion of the ConfigMap and the YAML that it was seen to hold.
     config_map: Option<(String, String)>,
     _lifeline: Lifeline,
@@ -43,13 +45,17 @@ impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ConfigHasher, deps.gate.clone(), deps.next_seed());
-        Self { key, deps, peers, flight, last: None, config_map: None, _lifeline: lifeline }
+        Self { key, deps, peers, flight, last: None, failed: None, config_map: None, _lifeline: lifeline }
     }
 
     fn tell(&self) {
-        if let Some((hashed, fact)) = &self.last {
+        if let Some((hashed, _)) = &self.last {
             self.peers.hashed.do_send(hashed.clone());
-            self.peers.status.do_send(Report { fact: Fact::Config(fact.clone()), cause: hashed.cause.clone() });
+        }
+        if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|(_, fact)| fact)) {
+            let span = self.last.as_ref().map_or_else(Span::none, |(hashed, _)| hashed.cause.span.clone());
+            let cause = Cause { kind: CauseKind::Fact, span };
+            self.peers.status.do_send(Report { fact: Fact::Config(fact.clone()), cause });
         }
     }
 }
@@ -61,7 +67,7 @@ impl Actor for ConfigHasher {
 impl Handler<Poke> for ConfigHasher {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("config-hasher.handler");
+        crate::fault::hit_for("config-hasher.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -128,9 +134,12 @@ impl Worker for ConfigHasher {
         match outcome {
             Outcome::Idle => Verdict::Settled,
             Outcome::Hashed { hashed, fact, config_map, retry } => {
-                let changed = self.last.as_ref().is_none_or(|(before, known)| {
-                    before.hash != hashed.hash || before.generation != hashed.generation || *known != fact
-                });
+                // A failure was reported in between: the siblings have to hear that it is over.
+                let healed = self.failed.take().is_some();
+                let changed = healed
+                    || self.last.as_ref().is_none_or(|(before, known)| {
+                        before.hash != hashed.hash || before.generation != hashed.generation || *known != fact
+                    });
                 self.config_map = config_map;
                 self.last = Some((hashed, fact));
                 if changed {
@@ -139,7 +148,10 @@ impl Worker for ConfigHasher {
                 if retry { Verdict::Retry } else { Verdict::Settled }
             }
             Outcome::Failed { fact } => {
-                self.peers.status.do_send(Report { fact: Fact::Config(fact), cause: Cause::here(CauseKind::Fact) });
+                if self.failed.as_ref() != Some(&fact) {
+                    self.failed = Some(fact.clone());
+                    self.peers.status.do_send(Report { fact: Fact::Config(fact), cause: Cause::here(CauseKind::Fact) });
+                }
                 Verdict::Retry
             }
         }
@@ -163,13 +175,16 @@ enum Values {
 
 impl Run {
     async fn reconcile(self) -> Outcome {
-        crate::fault::hit("config-hasher.job");
+        crate::fault::hit_for("config-hasher.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
         let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         if spec.deleting {
             return Outcome::Idle;
         }
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+        if crate::fault::on("foreign-namespace") {
+            let _ = self.deps.cluster.get(Kind::Secret, "default", &server.names().jwt_secret()).await;
+        }
         let yaml = render(&server);
         let config_map = match self.keep_config_map(&server, &about, &yaml).await {
             Ok(known) => known,
@@ -192,7 +207,10 @@ impl Run {
         }
         let generation = server.generation;
         let (hash, fact) = if missing.is_empty() {
-            let hash = config_hash(&yaml, &values, generation_for_hash(&server));
+            let mut hash = config_hash(&yaml, &values, generation_for_hash(&server));
+            if crate::fault::on("hash-of-the-process") {
+                hash.replace_range(..8, &format!("{:08x}", std::process::id()));
+            }
             (HashInput::Hash(hash), ConfigFact::Valid { generation })
         } else {
             let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));

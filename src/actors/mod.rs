@@ -18,6 +18,10 @@ pub mod service_reconciler;
 pub mod specs;
 pub mod status_reporter;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod vault;
 
 pub use deps::{Caches, Deps};

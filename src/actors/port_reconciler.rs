@@ -56,7 +56,7 @@ impl Actor for PortReconciler {
 impl Handler<Poke> for PortReconciler {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("port-reconciler.handler");
+        crate::fault::hit_for("port-reconciler.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -72,7 +72,7 @@ impl Handler<ConfigHashed> for PortReconciler {
 impl Handler<AdaptersObserved> for PortReconciler {
     type Result = ();
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
-        crate::fault::hit("port-reconciler.observed");
+        crate::fault::hit_for("port-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
         poke(self, ctx, message.cause);
     }
@@ -152,7 +152,7 @@ struct Run {
 
 impl Run {
     async fn reconcile(mut self) -> Outcome {
-        crate::fault::hit("port-reconciler.job");
+        crate::fault::hit_for("port-reconciler.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return self.end(None, Verdict::Settled) };
         let Ok(server) = spec.server.clone() else { return self.end(None, Verdict::Settled) };
         // The cache answers for the common case, in which nothing differs; whatever is written is read first.
@@ -258,7 +258,10 @@ impl Run {
                     }
                     made.map(|made| (made, false))
                 }
-                Plan::Replace { object, changes, ports_changed, rolls, deferred } => {
+                Plan::Replace { mut object, changes, ports_changed, rolls, deferred } => {
+                    if crate::fault::on("no-hold") {
+                        object["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 0.into();
+                    }
                     let print = fingerprint(live.as_ref(), &object);
                     if self.settled.as_ref() == Some(&print) {
                         return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));

@@ -77,7 +77,6 @@ struct Family {
     /// What the last fan-out was about: a change of status alone is no reason for another.
     print: (i64, bool, Value, Value),
     ready: bool,
-    secrets: BTreeSet<String>,
     hasher: (Addr<ConfigHasher>, u64),
     poller: (Addr<AdapterPoller>, u64),
     services: (Addr<ServiceReconciler>, u64),
@@ -154,15 +153,15 @@ impl Supervisor {
         if spec.deleting {
             self.release(key, &spec);
         }
-        self.index_secrets(key, &spec);
         let print = print_of(&spec);
+        if let Some(family) = self.families.get(key).filter(|family| family.print == print) {
+            family.status.0.do_send(Poke(cause.clone()));
+            return;
+        }
+        self.index_secrets(key, &spec);
         if let Some(family) = self.families.get_mut(key) {
-            if family.print == print {
-                family.status.0.do_send(Poke(cause.clone()));
-            } else {
-                family.print = print;
-                family.poke_all(cause);
-            }
+            family.print = print;
+            family.poke_all(cause);
         } else {
             let family = self.start(key, &spec, print, at_start, ctx);
             family.poke_all(&Cause { kind: CauseKind::Start, span: cause.span.clone() });
@@ -194,8 +193,7 @@ impl Supervisor {
         let phase = if at_start { spread(deps.next_seed()) } else { 0.0 };
         let (lifeline, life) = self.lifeline(ctx, own, Role::AdapterPoller);
         let poller = (AdapterPoller::new(key.clone(), deps, peers, phase, lifeline).start(), life);
-        let secrets = self.families.get(key).map(|family| family.secrets.clone()).unwrap_or_default();
-        Family { uid: spec.uid.clone(), print, ready: false, secrets, hasher, poller, services, ports, status }
+        Family { uid: spec.uid.clone(), print, ready: false, hasher, poller, services, ports, status }
     }
 
     fn stop(&mut self, key: &ServerKey) {
@@ -503,3 +501,7 @@ impl Handler<Shutdown> for Supervisor {
         self.deps.gate.close();
     }
 }
+
+#[cfg(test)]
+#[path = "tests/supervisor.rs"]
+mod tests;

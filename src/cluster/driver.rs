@@ -155,6 +155,9 @@ impl Driver {
             }
             Event::InitDone => {
                 if let List::Filling(objects) = mem::replace(&mut self.list, List::Complete) {
+                    // Counted from its end: what one request takes longer on its way than the next does not bring
+                    // them nearer to each other at the API server.
+                    self.last_list = Some(Instant::now());
                     self.plan_resync();
                     self.ready.push_back(WatchEvent::Listed(objects));
                     self.healthy();

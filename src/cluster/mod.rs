@@ -14,7 +14,7 @@ mod kind;
 mod objects;
 mod raw;
 #[cfg(test)]
-mod scripted;
+pub(crate) mod scripted;
 mod watch;
 #[cfg(test)]
 mod watch_tests;

@@ -28,30 +28,30 @@ const STORM: usize = 5000;
 
 /// A request as it reached the server.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// Since the server was made.
-    pub(super) at: Duration,
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) query: String,
-    pub(super) accept: String,
-    pub(super) content_type: String,
-    pub(super) body: Value,
+    pub(crate) at: Duration,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) accept: String,
+    pub(crate) content_type: String,
+    pub(crate) body: Value,
 }
 
 impl Asked {
-    pub(super) fn is_watch(&self) -> bool {
+    pub(crate) fn is_watch(&self) -> bool {
         self.query.contains("watch=true")
     }
 
     /// A GET of a collection that is no watch.
-    pub(super) fn is_list(&self) -> bool {
+    pub(crate) fn is_list(&self) -> bool {
         self.method == Method::GET && !self.is_watch() && self.query.contains("limit=")
     }
 }
 
 /// What the server does with a request.
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// This status and body.
     Json(u16, Value),
     /// This status and text.
@@ -66,6 +66,8 @@ pub(super) enum Reply {
     Events(Vec<(Duration, Value)>),
     /// As `Events`, but never an end: a connection that is dead on the other side.
     EventsThenSilence(Vec<(Duration, Value)>),
+    /// This reply, that much later; what was asked is done at once.
+    Late(Duration, Box<Reply>),
     /// The test did not expect that.
     Unexpected,
     /// Too much: no answer any more, so that the test comes to its end and fails.
@@ -74,24 +76,24 @@ pub(super) enum Reply {
 
 impl Reply {
     /// An error as the API server words it.
-    pub(super) fn status(code: u16, reason: &str) -> Self {
+    pub(crate) fn status(code: u16, reason: &str) -> Self {
         Self::Json(code, failure(code, reason))
     }
 }
 
 /// A `Status` object.
-pub(super) fn failure(code: u16, reason: &str) -> Value {
+pub(crate) fn failure(code: u16, reason: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason,
            "message": format!("scripted {reason}")})
 }
 
 /// A list with this version and these items.
-pub(super) fn list(version: &str, items: &[Value]) -> Value {
+pub(crate) fn list(version: &str, items: &[Value]) -> Value {
     json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items})
 }
 
 /// One line of a watch.
-pub(super) fn event(kind: &str, object: &Value) -> Value {
+pub(crate) fn event(kind: &str, object: &Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
@@ -105,34 +107,34 @@ struct State {
 
 /// The server.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(crate) struct Server {
     state: Arc<Mutex<State>>,
     start: Instant,
 }
 
 impl Server {
     /// `script` is given each request and how many came before it.
-    pub(super) fn new(script: impl FnMut(&Asked, usize) -> Reply + Send + 'static) -> Self {
+    pub(crate) fn new(script: impl FnMut(&Asked, usize) -> Reply + Send + 'static) -> Self {
         let state = State { script: Box::new(script), asked: Vec::new(), unexpected: Vec::new() };
         Self { state: Arc::new(Mutex::new(state)), start: Instant::now() }
     }
 
-    pub(super) fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         client_over(self.clone(), &ConnectOptions::default())
     }
 
     /// All requests so far; fails the test when one was not expected.
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         let state = self.state.lock().expect("no panic in a script");
         assert!(state.unexpected.is_empty(), "unexpected: {:#?}", state.unexpected);
         state.asked.clone()
     }
 
-    pub(super) fn lists(&self) -> Vec<Asked> {
+    pub(crate) fn lists(&self) -> Vec<Asked> {
         self.asked().into_iter().filter(Asked::is_list).collect()
     }
 
-    pub(super) fn watches(&self) -> Vec<Asked> {
+    pub(crate) fn watches(&self) -> Vec<Asked> {
         self.asked().into_iter().filter(Asked::is_watch).collect()
     }
 }
@@ -173,6 +175,13 @@ impl Service<Request<Body>> for Server {
                 state.asked.push(asked);
                 reply
             };
+            let reply = match reply {
+                Reply::Late(delay, reply) => {
+                    sleep(delay).await;
+                    *reply
+                }
+                reply => reply,
+            };
             answer(reply).await
         })
     }
@@ -197,6 +206,6 @@ async fn answer(reply: Reply) -> Result<Response<ReplyBody>, BoxError> {
         Reply::Refused => Err(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))),
         Reply::Events(events) => respond(200, lines(events).boxed()),
         Reply::EventsThenSilence(events) => respond(200, lines(events).chain(stream::pending()).boxed()),
-        Reply::Unexpected => respond(500, once("unexpected".to_owned()).boxed()),
+        Reply::Late(..) | Reply::Unexpected => respond(500, once("unexpected".to_owned()).boxed()),
     }
 }

@@ -2,11 +2,18 @@
 //! real StatefulSet controller and garbage collector. After each test a checker reads the history.
 
 mod look;
+mod snapshot;
 mod support;
 
 mod adapters;
 mod conflicts;
+mod crash;
+mod drift;
+mod faults;
+mod fleet;
 mod life;
 mod polling;
 mod rollouts;
+mod seeded;
 mod services;
+mod supervision;

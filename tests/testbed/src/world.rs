@@ -133,6 +133,15 @@ impl World {
         Ok(operator)
     }
 
+    /// Starts the operator and does not wait: it may end before it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_operator_unready(&mut self, options: OperatorOptions) -> anyhow::Result<&Operator> {
+        let operator = Operator::start(&self.cluster, options).await?;
+        Ok(self.operator.insert(operator))
+    }
+
     /// The operator behind a new proxy, not waited for: it may be cut off at its first write.
     ///
     /// # Errors
@@ -150,6 +159,14 @@ impl World {
     /// When none was started.
     pub fn operator(&self) -> &Operator {
         self.operator.as_ref().expect("an operator was started")
+    }
+
+    /// The operator, to change what it is given: its token.
+    ///
+    /// # Panics
+    /// When none was started.
+    pub fn operator_mut(&mut self) -> &mut Operator {
+        self.operator.as_mut().expect("an operator was started")
     }
 
     /// Creates a DittoServer, or merges `spec` into the one that is there.

@@ -1,7 +1,7 @@
 //! `make bench`: what the operator costs and how fast it is, beside what was measured of the Go operator on a machine
 //! of two cores. A table on stdout, the same as JSON in a file. Ratios and counts of one run; the machine is named.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -55,21 +55,42 @@ async fn main() -> anyhow::Result<()> {
     let mut rows = Vec::new();
     if wanted("20") {
         let run = measure(&arguments, 20, 0, "2s", true).await?;
-        rows.push(row("20 servers, 2 s polling, 20 s without a change: writes", "1365", "0", 0.0, run.quiet_writes, ""));
+        rows.push(row(
+            "20 servers, 2 s polling, 20 s without a change: writes",
+            "1365",
+            "0",
+            0.0,
+            run.quiet_writes,
+            "",
+        ));
         rows.push(row("pod starts through create, stop smb, start smb", "140", "20", 20.0, run.pod_starts, ""));
         rows.push(row("20 servers: all created → all adapter Services", "5.6 s", "≤ 3 s", 3.0, run.created, "s"));
         rows.push(row("20 servers: smb stopped → Service gone, worst", "2.9 s", "≤ 2.5 s", 2.5, run.gone_worst, "s"));
     }
     if wanted("20-hung") {
         let run = measure(&arguments, 20, 2, "2s", false).await?;
-        rows.push(row("the same, 2 of the 20 APIs hanging: others' worst", "13.4 s", "≤ 2.5 s", 2.5, run.gone_worst, "s"));
+        rows.push(row(
+            "the same, 2 of the 20 APIs hanging: others' worst",
+            "13.4 s",
+            "≤ 2.5 s",
+            2.5,
+            run.gone_worst,
+            "s",
+        ));
     }
     if wanted("200") {
         let run = measure(&arguments, 200, 0, "5s", false).await?;
         rows.push(row("200 servers, 5 s polling: created → all Services", "97 s", "≤ 30 s", 30.0, run.created, "s"));
         rows.push(row("200 servers: smb stopped → Service gone, worst", "41 s", "≤ 5.5 s", 5.5, run.gone_worst, "s"));
         rows.push(row("200 servers: resident memory, peak", "79 MiB", "≤ 40 MiB", 40.0, run.rss_peak_mib, "MiB"));
-        rows.push(row("200 servers: CPU of the operator at rest, share of a core", "", "", f64::INFINITY, run.quiet_cpu_percent, "%"));
+        rows.push(row(
+            "200 servers: CPU of the operator at rest, share of a core",
+            "",
+            "",
+            f64::INFINITY,
+            run.quiet_cpu_percent,
+            "%",
+        ));
     }
     report(&arguments, &rows)
 }
@@ -95,7 +116,8 @@ fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
             })
             .collect();
         let command: Vec<String> = std::env::args().collect();
-        let text = serde_json::to_string_pretty(&json!({"machine": machine, "command": command.join(" "), "rows": rows}))?;
+        let text =
+            serde_json::to_string_pretty(&json!({"machine": machine, "command": command.join(" "), "rows": rows}))?;
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
@@ -104,7 +126,11 @@ fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("?").trim_start_matches([' ', '\t', ':']);
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("?")
+        .trim_start_matches([' ', '\t', ':']);
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let memory = read("/proc/meminfo").lines().next().unwrap_or("?").replace("MemTotal:", "").trim().to_owned();
     format!("{cores} × {model}, {memory}, {}", read("/proc/version").split(' ').take(3).collect::<Vec<_>>().join(" "))
@@ -220,7 +246,7 @@ async fn settle(world: &World, names: &[String]) -> anyhow::Result<()> {
 
 /// The adapter Services by name, as a watch shows them, with the moment of the last change.
 struct Seen {
-    services: Arc<Mutex<(BTreeMap<String, ()>, Instant)>>,
+    services: Arc<Mutex<(BTreeSet<String>, Instant)>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -233,24 +259,22 @@ impl Drop for Seen {
 impl Seen {
     async fn watch(cluster: &Cluster, namespace: &str) -> anyhow::Result<Self> {
         let api: Api<Service> = Api::namespaced(cluster.client().await?, namespace);
-        let services = Arc::new(Mutex::new((BTreeMap::new(), Instant::now())));
+        let services = Arc::new(Mutex::new((BTreeSet::new(), Instant::now())));
         let shared = services.clone();
         let task = tokio::spawn(async move {
-            let mut events = Box::pin(watcher(api, watcher::Config::default().labels("dittofs.io/adapter-service=true")));
+            let mut events =
+                Box::pin(watcher(api, watcher::Config::default().labels("dittofs.io/adapter-service=true")));
             while let Some(event) = events.next().await {
                 let Ok(mut seen) = shared.lock() else { return };
-                match event {
+                let changed = match event {
                     Ok(watcher::Event::Apply(service) | watcher::Event::InitApply(service)) => {
-                        if seen.0.insert(service.metadata.name.unwrap_or_default(), ()).is_none() {
-                            seen.1 = Instant::now();
-                        }
+                        seen.0.insert(service.metadata.name.unwrap_or_default())
                     }
-                    Ok(watcher::Event::Delete(service)) => {
-                        if seen.0.remove(&service.metadata.name.unwrap_or_default()).is_some() {
-                            seen.1 = Instant::now();
-                        }
-                    }
-                    _ => {}
+                    Ok(watcher::Event::Delete(service)) => seen.0.remove(&service.metadata.name.unwrap_or_default()),
+                    _ => false,
+                };
+                if changed {
+                    seen.1 = Instant::now();
                 }
             }
         });
@@ -262,8 +286,9 @@ impl Seen {
         loop {
             let missing = {
                 let seen = self.services.lock().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-                let services = names.iter().flat_map(|name| adapters.iter().map(move |kind| format!("{name}-adapter-{kind}")));
-                services.filter(|service| seen.0.contains_key(service) != there).count()
+                let services =
+                    names.iter().flat_map(|name| adapters.iter().map(move |kind| format!("{name}-adapter-{kind}")));
+                services.filter(|service| seen.0.contains(service) != there).count()
             };
             if missing == 0 {
                 return Ok(());

@@ -72,7 +72,7 @@ async fn tell(arguments: &Arguments, teller: &Teller) -> anyhow::Result<()> {
         .kubectl_ok(&["apply".as_ref(), "-n".as_ref(), namespace.name().as_ref(), "-f".as_ref(), sample.as_os_str()])
         .await?;
     let mut scene = Scene::new(&namespace, teller);
-    scene.until("the server is ready", |seen| seen.ready()).await?;
+    scene.until("the server is ready", Seen::ready).await?;
     scene.until("NFS and SMB have Services", |seen| seen.adapters() == [("nfs", 12049), ("smb", 1445)]).await?;
     teller.took("ready, NFS and SMB are served", begun);
 
@@ -236,8 +236,8 @@ impl<'a> Scene<'a> {
     }
 
     async fn look(&self) -> anyhow::Result<Seen> {
-        let mut seen = Seen::default();
-        seen.server = self.namespace.get(resources::SERVERS, SERVER).await?.unwrap_or_default();
+        let server = self.namespace.get(resources::SERVERS, SERVER).await?.unwrap_or_default();
+        let mut seen = Seen { server, ..Seen::default() };
         let list = async |kind: Resource| self.namespace.list(kind, "").await;
         for service in list(resources::SERVICES).await? {
             let ports: Vec<String> = service["spec"]["ports"]

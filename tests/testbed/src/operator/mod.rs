@@ -8,6 +8,7 @@ mod process;
 
 pub use account::{Account, Rights};
 pub use process::{Exit, Usage};
+pub use rustix::process::Signal;
 
 use crate::cluster::{Cluster, child, wait_until};
 use anyhow::Context as _;

@@ -1,0 +1,25 @@
+//! Each actor alone, its siblings replaced by mailboxes that record, under a paused clock where no socket is needed.
+
+mod config_hasher;
+mod flight;
+mod poller;
+mod port_reconciler;
+mod port_writes;
+mod service_failures;
+mod service_reconciler;
+mod status_reporter;
+
+use std::sync::Arc;
+
+use super::messages::{AdaptersObserved, Cause, CauseKind};
+use crate::reconcile::{AdapterState, ObservedAdapter};
+
+/// What a poller tells: type, port and state of each adapter.
+fn observed(adapters: &[(&str, u16, AdapterState)]) -> AdaptersObserved {
+    let adapters = adapters.iter().map(|(adapter_type, port, state)| ObservedAdapter {
+        adapter_type: (*adapter_type).to_owned(),
+        port: *port,
+        state: *state,
+    });
+    AdaptersObserved { adapters: Arc::new(adapters.collect()), cause: Cause::here(CauseKind::AdaptersObserved) }
+}
