@@ -20,7 +20,7 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
 use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
 use crate::reconcile::status::PortsFact;
-use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint};
+use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
 
 /// Attempts of one run at a StatefulSet that others keep changing.
 const ATTEMPTS: u32 = 5;
@@ -292,19 +292,19 @@ impl Run {
                                 related.clone(),
                             );
                         }
-                        self.settled = self.normalised(spec, server, stored);
+                        self.settled = self.normalised(spec, server, stored, &object);
                     }
                     written.map(|stored| (stored, deferred))
                 }
             };
             match written {
                 // The new state is planned against once more: a hold is settled, the common case is done.
-                Ok((stored, _)) => match self.plan(spec, server, Some(&stored), None) {
+                Ok((stored, deferred)) => match self.plan(spec, server, Some(&stored), None) {
                     Plan::Nothing { deferred } => {
                         return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
                     }
                     _ if self.settled.is_some() => {
-                        return Ok(self.end(Some(self.applied(server, false)), Verdict::Settled));
+                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
                     }
                     _ => {}
                 },
@@ -325,9 +325,9 @@ impl Run {
     }
 
     /// The print of what we would send again although the API server just stored our wish in its own words.
-    fn normalised(&self, spec: &Spec, server: &ValidatedServer, stored: &Value) -> Option<String> {
+    fn normalised(&self, spec: &Spec, server: &ValidatedServer, stored: &Value, sent: &Value) -> Option<String> {
         match self.plan(spec, server, Some(stored), None) {
-            Plan::Replace { object, .. } => Some(fingerprint(Some(stored), &object)),
+            Plan::Replace { object, .. } if repeats(stored, &object, sent) => Some(fingerprint(Some(stored), &object)),
             _ => None,
         }
     }

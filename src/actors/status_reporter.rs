@@ -25,6 +25,8 @@ use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 const PACE: Duration = Duration::from_secs(1);
 /// How long the first write waits for the first facts: a status that knows nothing yet is worth no write.
 const GATHER: Duration = Duration::from_millis(300);
+/// How long a new reporter leaves a status as it stands for siblings that have not spoken yet.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the siblings said.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,13 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+}
+
+impl Facts {
+    /// Whether every writer has spoken. What the poller has not said yet is read from the status as it stands.
+    fn are_complete(&self) -> bool {
+        self.config.is_some() && self.ports.is_some() && self.services.is_some()
+    }
 }
 
 /// What we last wrote: newer than the cache until the watch has caught up.
@@ -52,7 +61,7 @@ pub struct StatusReporter {
     flight: Flight,
     facts: Facts,
     written: Option<Written>,
-    since: Instant,
+    born: Instant,
     _lifeline: Lifeline,
 }
 
@@ -60,7 +69,7 @@ impl StatusReporter {
     /// A reporter that knows nothing yet.
     pub fn new(key: ServerKey, deps: Arc<Deps>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::StatusReporter, deps.gate.clone(), deps.next_seed());
-        Self { key, deps, flight, facts: Facts::default(), written: None, since: Instant::now(), _lifeline: lifeline }
+        Self { key, deps, flight, facts: Facts::default(), written: None, born: Instant::now(), _lifeline: lifeline }
     }
 }
 
@@ -115,7 +124,7 @@ impl Worker for StatusReporter {
             key: self.key.clone(),
             facts: self.facts.clone(),
             written: self.written.clone(),
-            since: self.since,
+            born: self.born,
         };
         Box::pin(run.report())
     }
@@ -133,7 +142,7 @@ struct Run {
     key: ServerKey,
     facts: Facts,
     written: Option<Written>,
-    since: Instant,
+    born: Instant,
 }
 
 impl Run {
@@ -141,20 +150,19 @@ impl Run {
         crate::fault::hit_for("status-reporter.job", &self.key.name);
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
-        // A reporter that is new, after a restart of the operator or its own, leaves what stands there until every
-        // writer has told what it found: readiness is not lost for a moment in which nobody looked. The first poll
-        // may be a whole period away; what it will find is carried over by `derive`.
-        let told = self.facts.config.is_some() && self.facts.ports.is_some() && self.facts.services.is_some();
-        let stands = spec.object.pointer("/status/conditions").is_some();
-        if stands && !told && !spec.deleting && spec.server.is_ok() {
-            return settled;
-        }
         let previous = self.previous(&spec);
+        // Before all have spoken, a healthy server would be called unready for a moment, by a restart of the operator.
+        let age = self.born.elapsed();
+        let acted_upon = spec.server.is_ok() && !spec.deleting;
+        let takes_over = self.written.is_none() && previous.is_some();
+        if takes_over && acted_upon && !self.facts.are_complete() && age < PATIENCE {
+            return Outcome { written: None, verdict: Verdict::After(PATIENCE.saturating_sub(age)) };
+        }
         let derived = self.derive(&spec, previous.as_ref());
         let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
         let wait = match &self.written {
             Some(last) => PACE.saturating_sub(last.at.elapsed()),
-            None => GATHER.saturating_sub(self.since.elapsed()),
+            None => GATHER.saturating_sub(age),
         };
         if !wait.is_zero() && !crate::fault::on("no-pace") {
             return Outcome { written: None, verdict: Verdict::After(wait) };

@@ -212,3 +212,57 @@ fn what_the_caches_have_of_stateful_set_and_pods_is_what_is_said() {
         assert_eq!(status(&bench)["readyReplicas"], 0);
     });
 }
+
+/// A bench whose server has the status that a reporter with all facts wrote.
+async fn reported() -> Bench {
+    let bench = Bench::with_server();
+    let address = start(&bench);
+    for fact in all_is_well() {
+        address.do_send(report(fact));
+    }
+    pass(3.0).await;
+    bench.sync();
+    bench
+}
+
+fn all_is_well() -> [Fact; 5] {
+    [
+        Fact::Config(ConfigFact::Valid { generation: 1 }),
+        Fact::Poll(PollFact::Answered),
+        Fact::Adapters(Arc::new(Vec::new())),
+        Fact::Ports(PortsFact { applied: Some(1), ..PortsFact::default() }),
+        Fact::Services(ServicesFact { applied: Some(1), ..ServicesFact::default() }),
+    ]
+}
+
+#[test]
+fn a_new_reporter_takes_nothing_back_before_its_siblings_have_spoken() {
+    run(async {
+        let bench = reported().await;
+        let (before, writes) = (status(&bench), bench.api.count("PATCH"));
+        let address = start(&bench);
+        address.do_send(changed());
+        pass(5.0).await;
+        for fact in all_is_well() {
+            address.do_send(report(fact));
+            pass(1.0).await;
+        }
+        pass(60.0).await;
+        assert_eq!((status(&bench), bench.api.count("PATCH")), (before, writes));
+    });
+}
+
+#[test]
+fn siblings_that_stay_silent_are_waited_for_a_while_and_not_for_ever() {
+    run(async {
+        let bench = reported().await;
+        let writes = bench.api.count("PATCH");
+        let address = start(&bench);
+        address.do_send(changed());
+        pass(14.0).await;
+        assert_eq!(bench.api.count("PATCH"), writes);
+        pass(2.0).await;
+        assert_eq!(bench.api.count("PATCH"), writes + 1);
+        assert_eq!(condition(&bench, "ConfigReady")["status"], "Unknown");
+    });
+}

@@ -93,6 +93,9 @@ impl Setup {
         let setup = Self { bench, supervisor, fatal, heart };
         setup.see(Sighting::Resync);
         setup.rest().await;
+        // What was made is seen as well, so that status says it.
+        setup.see(Sighting::Resync);
+        setup.rest().await;
         setup
     }
 
