@@ -32,6 +32,8 @@ use crate::operator::Operator;
 use anyhow::Context as _;
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// An adapter in an answer of a DittoFS API.
@@ -212,13 +214,22 @@ pub async fn gather(cluster: &Cluster, operator: &Operator, expect: Expect) -> a
 /// request of our own marks the place.
 async fn settle(cluster: &Cluster) -> anyhow::Result<()> {
     let mark = format!("mark-{:016x}", rand::random::<u64>());
+    let from = std::fs::metadata(cluster.audit_log())?.len();
     cluster.delete(resources::CONFIG_MAPS, "default", &mark).await?;
     wait_until("our mark in the audit log", Duration::from_secs(20), async || {
-        let log = std::fs::read(cluster.audit_log()).map_err(|error| error.to_string())?;
-        let tail = &log[log.len().saturating_sub(256 * 1024)..];
-        if String::from_utf8_lossy(tail).contains(&mark) { Ok(()) } else { Err("not there".to_owned()) }
+        // All that was written since: others may have written much after the mark already.
+        let since = read_from(cluster.audit_log(), from).map_err(|error| error.to_string())?;
+        if String::from_utf8_lossy(&since).contains(&mark) { Ok(()) } else { Err("not there".to_owned()) }
     })
     .await
+}
+
+fn read_from(file: &Path, position: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(file)?;
+    file.seek(SeekFrom::Start(position))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn servers_of(entries: &[Entry]) -> Vec<String> {
