@@ -20,7 +20,7 @@ enum Says {
 
 fn wrong_answers() -> Vec<(Mode, Says)> {
     vec![
-        (Mode::Status(500), Says::Unreachable),
+        (Mode::Status(500), Says::BadAnswer),
         (Mode::Status(404), Says::BadAnswer),
         (Mode::Garbage, Says::BadAnswer),
         (Mode::EmptyBody, Says::BadAnswer),
@@ -72,7 +72,8 @@ fn after_a_valid_answer_a_wrong_one_keeps_what_is_known() {
         let bed = Bed::polling().await;
         for (mode, says) in wrong_answers() {
             bed.server.set_mode(mode.clone(), Scope::AdaptersList);
-            eventually("it is reported", || bed.fact().is_some_and(|fact| fits(&fact, says))).await;
+            let what = format!("{mode:?} is reported as {says:?}");
+            eventually(&what, || bed.fact().is_some_and(|fact| fits(&fact, says))).await;
             assert_eq!(bed.observed.count(), 1, "{mode:?}");
             bed.server.heal();
             eventually("it heals by itself", || bed.answered()).await;
