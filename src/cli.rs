@@ -52,7 +52,7 @@ pub struct RunArgs {
     #[arg(long, env = "DITTOFS_HEALTH_ADDR", value_name = "ADDRESS", default_value = "0.0.0.0:8081")]
     pub health_addr: SocketAddr,
     /// What to log: a level, or levels per module (`info,dittofs_operator::dittofs=debug`).
-    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info,kube_client=error")]
     pub log: String,
     /// Form of the log. Default: text on a terminal, JSON elsewhere.
     #[arg(long, env = "DITTOFS_LOG_FORMAT", value_name = "FORMAT")]

@@ -2,7 +2,8 @@
 //!
 //! Only a build with the feature `fault-injection` has them; in any other, every function here is constant. The
 //! variable `DITTOFS_FAULTS` lists them, separated by commas: `NAME` switches a behaviour on, `panic:POINT` panics the
-//! first time that the point is passed, `panic:POINT:N` the first N times, `panic:POINT:*` every time.
+//! first time that the point is passed, `panic:POINT:N` the first N times, `panic:POINT:*` every time. `POINT@NAME`
+//! means the point in the actors of the DittoServer `NAME` alone.
 
 /// Whether the behaviour `name` is switched on.
 #[cfg(feature = "fault-injection")]
@@ -25,6 +26,17 @@ pub fn hit(point: &str) {
 /// A point that can be made to panic: not in this build.
 #[cfg(not(feature = "fault-injection"))]
 pub const fn hit(_point: &str) {}
+
+/// A point in an actor of the DittoServer `server` that can be made to panic, there alone or in every one.
+#[cfg(feature = "fault-injection")]
+pub fn hit_for(point: &str, server: &str) {
+    injected::hit(point);
+    injected::hit(&format!("{point}@{server}"));
+}
+
+/// A point in an actor that can be made to panic: not in this build.
+#[cfg(not(feature = "fault-injection"))]
+pub const fn hit_for(_point: &str, _server: &str) {}
 
 #[cfg(feature = "fault-injection")]
 mod injected {

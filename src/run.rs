@@ -94,7 +94,11 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     );
 
     let (fatal_sender, mut fatal) = mpsc::unbounded_channel();
-    let watching = Watching { namespace: options.namespace.clone(), policy: WatchPolicy::default() };
+    let mut policy = WatchPolicy::default();
+    if crate::fault::on("list-storm") {
+        (policy.min_list_interval, policy.resync) = (Duration::from_secs(1), Duration::from_secs(1));
+    }
+    let watching = Watching { namespace: options.namespace.clone(), policy };
     let supervisor = Supervisor::new(deps.clone(), client, watching, heart, fatal_sender).start();
 
     let outcome = tokio::select! {

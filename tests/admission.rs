@@ -1,81 +1,33 @@
 //! The table of admission cases, judged without a cluster: by `validate`, by the schema and its CEL rules, and by the
 //! warning policy. The same table is judged by the real API server elsewhere.
 
+#[path = "fixtures/admission_table.rs"]
+mod admission_table;
+
 use std::collections::BTreeSet;
 
+use admission_table::{Expect, table};
 use dittofs_operator::crd::crd_json;
 use dittofs_operator::reconcile::{validate, warnings};
 use kube::core::cel::{
     AdmissionRequest, CompiledSchema, ErrorKind, ValidationErrors, Validator, VapEvaluator, VapExpression,
     compile_schema,
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Durations that the API server reads and the evaluator of these tests does not.
 const NOT_IN_PROCESS: [&str; 2] = ["2500000µs", "+2s"];
 
-#[derive(Deserialize)]
-struct Table {
-    cases: Vec<Case>,
-    updates: Vec<Update>,
-    grandfathered: Vec<Grandfathered>,
-}
-
-#[derive(Deserialize, PartialEq, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum Expect {
-    Accepted,
-    Refused,
-    Warned,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    server_name: Option<String>,
-    spec: Value,
-    expect: Expect,
-    message: Vec<String>,
-    /// `admission` when only the API server can know (the checked server has lost it).
-    only: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Update {
-    name: String,
-    before: Value,
-    after: Value,
-    expect: Expect,
-    message: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Grandfathered {
-    name: String,
-    server_name: Option<String>,
-    spec: Value,
-}
-
-fn table() -> Table {
-    serde_json::from_str(include_str!("fixtures/admission_cases.json")).expect("the table is JSON of this form")
-}
-
 fn object(name: Option<&str>, spec: &Value) -> Value {
-    let mut object = json!({
-        "apiVersion": "dittofs.dittofs.com/v1alpha1",
-        "kind": "DittoServer",
-        "metadata": {"name": name.unwrap_or("files"), "namespace": "storage", "uid": "0a1b", "generation": 3},
-    });
-    if !spec.is_null() {
-        object["spec"] = spec.clone();
-    }
+    let mut object = admission_table::object(name.unwrap_or("files"), spec);
+    object["metadata"]["namespace"] = json!("storage");
+    object["metadata"]["uid"] = json!("0a1b");
     object
 }
 
+/// Each part stands in the text.
 fn assert_says(case: &str, text: &str, parts: &[String]) {
     for part in parts {
-        // The API server prints JSON values bare or quoted; the words are what counts.
         assert!(text.contains(part.as_str()), "{case}: {part:?} is missing in: {text}");
     }
 }

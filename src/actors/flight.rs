@@ -104,18 +104,12 @@ pub fn poke<W: Worker>(worker: &mut W, ctx: &mut Context<W>, cause: Cause) {
 /// The body of every worker's `Handler<Finished<…>>`.
 pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W::Outcome>) {
     worker.flight().job = None;
-    let verdict = match end.0 {
-        Ok(outcome) => worker.landed(outcome),
-        Err(Panicked) => {
-            let flight = worker.flight();
-            error!(
-                namespace = flight.key.namespace,
-                name = flight.key.name,
-                actor = flight.role.as_str(),
-                "a job panicked; it is tried again"
-            );
-            Verdict::Retry
-        }
+    let verdict = if let Ok(outcome) = end.0 {
+        worker.landed(outcome)
+    } else {
+        let Flight { key, role, .. } = worker.flight();
+        error!(namespace = key.namespace, name = key.name, actor = role.as_str(), "a job panicked; it is tried again");
+        Verdict::Retry
     };
     let flight = worker.flight();
     let delay = match verdict {

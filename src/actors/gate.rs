@@ -70,7 +70,7 @@ mod tests {
         assert!(!gate.drained(Duration::from_secs(1)).await, "one is inside");
         let waiting = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.drained(Duration::from_secs(60)).await }
+            async move { gate.drained(Duration::from_mins(1)).await }
         });
         tokio::task::yield_now().await;
         drop(pass);

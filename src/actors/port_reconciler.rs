@@ -20,7 +20,7 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
 use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
 use crate::reconcile::status::PortsFact;
-use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint};
+use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
 
 /// Attempts of one run at a StatefulSet that others keep changing.
 const ATTEMPTS: u32 = 5;
@@ -56,7 +56,7 @@ impl Actor for PortReconciler {
 impl Handler<Poke> for PortReconciler {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("port-reconciler.handler");
+        crate::fault::hit_for("port-reconciler.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -72,7 +72,7 @@ impl Handler<ConfigHashed> for PortReconciler {
 impl Handler<AdaptersObserved> for PortReconciler {
     type Result = ();
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
-        crate::fault::hit("port-reconciler.observed");
+        crate::fault::hit_for("port-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
         poke(self, ctx, message.cause);
     }
@@ -152,16 +152,19 @@ struct Run {
 
 impl Run {
     async fn reconcile(mut self) -> Outcome {
-        crate::fault::hit("port-reconciler.job");
+        crate::fault::hit_for("port-reconciler.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return self.end(None, Verdict::Settled) };
         let Ok(server) = spec.server.clone() else { return self.end(None, Verdict::Settled) };
         // The cache answers for the common case, in which nothing differs; whatever is written is read first.
         let name = server.names().stateful_set();
         let cached = self.deps.caches.stateful_sets.get(&self.key.namespace, &name);
-        if let Some(cached) = cached.as_deref()
-            && let Plan::Nothing { deferred } = self.plan(&spec, &server, Some(cached), None)
-        {
-            return self.end(Some(self.applied(&server, deferred)), Verdict::Settled);
+        match cached.as_deref().map(|cached| self.plan(&spec, &server, Some(cached), None)) {
+            Some(Plan::Nothing { deferred }) => {
+                return self.end(Some(self.applied(&server, deferred)), Verdict::Settled);
+            }
+            // What was said about the StatefulSet before stays true until the hash of this generation comes.
+            Some(Plan::Wait(_)) => return self.end(None, Verdict::Settled),
+            _ => {}
         }
         match self.write(&spec, &server, &name).await {
             Ok(outcome) => outcome,
@@ -216,8 +219,11 @@ impl Run {
                 }
                 Plan::Wait(what) => {
                     debug!(namespace, name, "the StatefulSet waits for {what}");
-                    let problem = live.is_none().then(|| format!("the StatefulSet waits for {what}"));
-                    return Ok(self.end(Some(PortsFact { problem, ..PortsFact::default() }), Verdict::Settled));
+                    let fact = live.is_none().then(|| PortsFact {
+                        problem: Some(format!("the StatefulSet waits for {what}")),
+                        ..PortsFact::default()
+                    });
+                    return Ok(self.end(fact, Verdict::Settled));
                 }
                 Plan::NotOwned => {
                     let note = format!("StatefulSet {name} belongs to somebody else; rename or remove it");
@@ -252,7 +258,10 @@ impl Run {
                     }
                     made.map(|made| (made, false))
                 }
-                Plan::Replace { object, changes, ports_changed, rolls, deferred } => {
+                Plan::Replace { mut object, changes, ports_changed, rolls, deferred } => {
+                    if crate::fault::on("no-hold") {
+                        object["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = 0.into();
+                    }
                     let print = fingerprint(live.as_ref(), &object);
                     if self.settled.as_ref() == Some(&print) {
                         return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
@@ -283,19 +292,19 @@ impl Run {
                                 related.clone(),
                             );
                         }
-                        self.settled = self.normalised(spec, server, stored);
+                        self.settled = self.normalised(spec, server, stored, &object);
                     }
                     written.map(|stored| (stored, deferred))
                 }
             };
             match written {
                 // The new state is planned against once more: a hold is settled, the common case is done.
-                Ok((stored, _)) => match self.plan(spec, server, Some(&stored), None) {
+                Ok((stored, deferred)) => match self.plan(spec, server, Some(&stored), None) {
                     Plan::Nothing { deferred } => {
                         return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
                     }
                     _ if self.settled.is_some() => {
-                        return Ok(self.end(Some(self.applied(server, false)), Verdict::Settled));
+                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
                     }
                     _ => {}
                 },
@@ -316,9 +325,9 @@ impl Run {
     }
 
     /// The print of what we would send again although the API server just stored our wish in its own words.
-    fn normalised(&self, spec: &Spec, server: &ValidatedServer, stored: &Value) -> Option<String> {
+    fn normalised(&self, spec: &Spec, server: &ValidatedServer, stored: &Value, sent: &Value) -> Option<String> {
         match self.plan(spec, server, Some(stored), None) {
-            Plan::Replace { object, .. } => Some(fingerprint(Some(stored), &object)),
+            Plan::Replace { object, .. } if repeats(stored, &object, sent) => Some(fingerprint(Some(stored), &object)),
             _ => None,
         }
     }

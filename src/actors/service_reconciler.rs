@@ -57,7 +57,7 @@ impl Actor for ServiceReconciler {
 impl Handler<Poke> for ServiceReconciler {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("service-reconciler.handler");
+        crate::fault::hit_for("service-reconciler.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -65,7 +65,7 @@ impl Handler<Poke> for ServiceReconciler {
 impl Handler<AdaptersObserved> for ServiceReconciler {
     type Result = ();
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
-        crate::fault::hit("service-reconciler.observed");
+        crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
         poke(self, ctx, message.cause);
     }
@@ -112,7 +112,11 @@ impl Worker for ServiceReconciler {
         let run = Run {
             deps: self.deps.clone(),
             key: self.key.clone(),
-            adapters: self.adapters.clone(),
+            adapters: if crate::fault::on("absence-is-empty") {
+                Some(self.adapters.clone().unwrap_or_default())
+            } else {
+                self.adapters.clone()
+            },
             settled: self.settled.clone(),
             seed: self.deps.next_seed(),
             cause: cause.clone(),
@@ -153,7 +157,7 @@ enum Kept {
 
 impl Run {
     async fn reconcile(mut self) -> Outcome {
-        crate::fault::hit("service-reconciler.job");
+        crate::fault::hit_for("service-reconciler.job", &self.key.name);
         let idle =
             |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, cause: run.cause };
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
@@ -232,7 +236,9 @@ impl Run {
                 }
                 Ok(())
             }
-            Ok(Deletion::AlreadyGone | Deletion::OtherObject) => Ok(()),
+            Ok(Deletion::AlreadyGone) => Ok(()),
+            // Whether that one is ours the next look tells: the cache has it by then, if it has another uid at all.
+            Ok(Deletion::OtherObject) => Err(format!("Service {} was changed when it was to be deleted", remove.name)),
             Err(error) => {
                 let note = format!("Service {} cannot be deleted: {error}", remove.name);
                 warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted");
@@ -258,8 +264,17 @@ impl Run {
         loop {
             let live = self.deps.cluster.get(Kind::Service, &namespace, name).await?;
             let written = match decide(live.as_ref(), &ensure.desired, &server.uid) {
+                Decision::Nothing if crate::fault::on("rewrite-services") => {
+                    self.deps.cluster.replace(Kind::Service, &namespace, name, &live.unwrap_or_default()).await
+                }
                 Decision::Nothing => return Ok(Kept::Yes),
                 Decision::BeingDeleted => return Ok(Kept::Waiting),
+                Decision::NotOwned if crate::fault::on("adopt-foreign") => {
+                    let mut object = ensure.desired.clone();
+                    object["metadata"]["resourceVersion"] =
+                        live.unwrap_or_default()["metadata"]["resourceVersion"].clone();
+                    self.deps.cluster.replace(Kind::Service, &namespace, name, &object).await
+                }
                 Decision::NotOwned => {
                     let note = format!("Service {name} belongs to somebody else; rename or remove it");
                     self.deps.event(about, NoticeKind::Warning, "NotOwned", "KeepService", note.clone(), related);

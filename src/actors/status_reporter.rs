@@ -17,11 +17,14 @@ use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
+use crate::cluster::{CrRef, NoticeKind};
 use crate::reconcile::status::{ConfigFact, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 
 /// Least time between two writes of one status.
 const PACE: Duration = Duration::from_secs(1);
+/// How long the first write waits for the first facts: a status that knows nothing yet is worth no write.
+const GATHER: Duration = Duration::from_millis(300);
 /// How long a new reporter leaves a status as it stands for siblings that have not spoken yet.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -77,7 +80,7 @@ impl Actor for StatusReporter {
 impl Handler<Poke> for StatusReporter {
     type Result = ();
     fn handle(&mut self, message: Poke, ctx: &mut Self::Context) {
-        crate::fault::hit("status-reporter.handler");
+        crate::fault::hit_for("status-reporter.handler", &self.key.name);
         poke(self, ctx, message.0);
     }
 }
@@ -144,7 +147,7 @@ struct Run {
 
 impl Run {
     async fn report(self) -> Outcome {
-        crate::fault::hit("status-reporter.job");
+        crate::fault::hit_for("status-reporter.job", &self.key.name);
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);
@@ -157,11 +160,12 @@ impl Run {
         }
         let derived = self.derive(&spec, previous.as_ref());
         let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
-        if let Some(last) = &self.written {
-            let since = last.at.elapsed();
-            if since < PACE {
-                return Outcome { written: None, verdict: Verdict::After(PACE.saturating_sub(since)) };
-            }
+        let wait = match &self.written {
+            Some(last) => PACE.saturating_sub(last.at.elapsed()),
+            None => GATHER.saturating_sub(age),
+        };
+        if !wait.is_zero() && !crate::fault::on("no-pace") {
+            return Outcome { written: None, verdict: Verdict::After(wait) };
         }
         match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
             Ok(stored) => {
@@ -181,6 +185,12 @@ impl Run {
             }
             Err(error) => {
                 warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written");
+                if !error.is_transient() {
+                    // Such as a spec in which nothing has its place any more: an event is all that can be left there.
+                    let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
+                    let note = error.to_string();
+                    self.deps.event(&about, NoticeKind::Warning, "ReconcileFailed", "WriteStatus", note, None);
+                }
                 Outcome { written: None, verdict: Verdict::Retry }
             }
         }
@@ -222,6 +232,13 @@ impl Run {
             previous,
             now: &now,
         });
+        if crate::fault::on("ready-too-early") {
+            for condition in derived["conditions"].as_array_mut().into_iter().flatten() {
+                if condition["type"] == "Ready" {
+                    condition["status"] = "True".into();
+                }
+            }
+        }
         if crate::fault::on("status-ahead") {
             derived["observedGeneration"] = serde_json::json!(spec.generation + 1);
         }

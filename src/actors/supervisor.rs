@@ -35,7 +35,7 @@ use crate::reconcile::{ServerKey, secrets_used};
 /// Ends of one child that are survived within the window.
 const BUDGET: usize = 5;
 /// The window.
-const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+const BUDGET_WINDOW: Duration = Duration::from_mins(1);
 /// First and longest delay before a child is started anew.
 const RESPAWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// How often the heart beats; `/healthz` fails when it stops.
@@ -77,7 +77,6 @@ struct Family {
     /// What the last fan-out was about: a change of status alone is no reason for another.
     print: (i64, bool, Value, Value),
     ready: bool,
-    secrets: BTreeSet<String>,
     hasher: (Addr<ConfigHasher>, u64),
     poller: (Addr<AdapterPoller>, u64),
     services: (Addr<ServiceReconciler>, u64),
@@ -154,15 +153,15 @@ impl Supervisor {
         if spec.deleting {
             self.release(key, &spec);
         }
-        self.index_secrets(key, &spec);
         let print = print_of(&spec);
+        if let Some(family) = self.families.get(key).filter(|family| family.print == print) {
+            family.status.0.do_send(Poke(cause.clone()));
+            return;
+        }
+        self.index_secrets(key, &spec);
         if let Some(family) = self.families.get_mut(key) {
-            if family.print == print {
-                family.status.0.do_send(Poke(cause.clone()));
-            } else {
-                family.print = print;
-                family.poke_all(cause);
-            }
+            family.print = print;
+            family.poke_all(cause);
         } else {
             let family = self.start(key, &spec, print, at_start, ctx);
             family.poke_all(&Cause { kind: CauseKind::Start, span: cause.span.clone() });
@@ -194,8 +193,7 @@ impl Supervisor {
         let phase = if at_start { spread(deps.next_seed()) } else { 0.0 };
         let (lifeline, life) = self.lifeline(ctx, own, Role::AdapterPoller);
         let poller = (AdapterPoller::new(key.clone(), deps, peers, phase, lifeline).start(), life);
-        let secrets = self.families.get(key).map(|family| family.secrets.clone()).unwrap_or_default();
-        Family { uid: spec.uid.clone(), print, ready: false, secrets, hasher, poller, services, ports, status }
+        Family { uid: spec.uid.clone(), print, ready: false, hasher, poller, services, ports, status }
     }
 
     fn stop(&mut self, key: &ServerKey) {
@@ -214,16 +212,16 @@ impl Supervisor {
     fn index_secrets(&mut self, key: &ServerKey, spec: &Spec) {
         let Ok(server) = &spec.server else { return };
         let names = server.names();
-        let mut named: BTreeSet<String> = secrets_used(server).into_iter().map(|used| used.name).collect();
-        named.insert(names.credentials_secret());
-        named.insert(names.legacy_admin_secret());
+        let mut watched: BTreeSet<String> = secrets_used(server).into_iter().map(|used| used.name).collect();
+        watched.insert(names.credentials_secret());
+        watched.insert(names.legacy_admin_secret());
         self.secrets.retain(|(namespace, name), users| {
-            if *namespace == key.namespace && !named.contains(name) {
+            if *namespace == key.namespace && !watched.contains(name) {
                 users.remove(key);
             }
             !users.is_empty()
         });
-        for name in named {
+        for name in watched {
             self.secrets.entry((key.namespace.clone(), name)).or_default().insert(key.clone());
         }
     }
@@ -323,7 +321,7 @@ impl Supervisor {
             self.start_watcher(ctx);
             return;
         };
-        if !self.families.get(key).is_some_and(|family| family.life(end.role) == end.life) {
+        if self.families.get(key).is_none_or(|family| family.life(end.role) != end.life) {
             return;
         }
         let (lifeline, life) = self.lifeline(ctx, Some(key), end.role);

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Deps;
 use crate::build::{CredentialValues, credentials_secret};
-use crate::cluster::Kind;
+use crate::cluster::{CrRef, Kind, NoticeKind};
 use crate::dittofs::{ACCOUNT_NAME, AdminAccount, Credentials, Sensitive, Vault, VaultError};
 use crate::reconcile::{ValidatedServer, meta, owned_by};
 
@@ -107,6 +107,13 @@ impl Vault for SecretVault {
         self.know(found.as_ref());
         let Some(secret) = found else { return Ok(None) };
         let text = |key: &str| secret_text(&secret, key).filter(|text| !text.is_empty());
+        if crate::fault::on("secret-in-log") {
+            tracing::info!(password = text("password"), "loaded");
+        }
+        if crate::fault::on("secret-in-event") {
+            let about = CrRef { key: self.server.key.clone(), uid: self.server.uid.clone() };
+            self.deps.event(&about, NoticeKind::Normal, "Loaded", "Load", text("password").unwrap_or_default(), None);
+        }
         Ok(Some(Credentials {
             username: text("username").unwrap_or_else(|| ACCOUNT_NAME.to_owned()),
             password: Sensitive::new(text("password").unwrap_or_default()),

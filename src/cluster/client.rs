@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use kube::client::{Body, ClientBuilder};
-use kube::config::KubeConfigOptions;
+use kube::config::{KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
 use tower::{BoxError, Layer as _, Service};
 
@@ -43,18 +43,23 @@ impl ConnectOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// `KUBECONFIG` is set and what it names cannot be used.
-    #[error("cannot use the kubeconfig {path}: {source}; correct KUBECONFIG, or unset it to use the service account")]
+    #[error("cannot use the kubeconfig {path}: {problem}; correct KUBECONFIG, or unset it to use the service account")]
     Kubeconfig {
         /// Value of `KUBECONFIG`.
         path: String,
-        /// What kube says about it.
-        source: Box<kube::config::KubeconfigError>,
+        /// What kube says about it, without the lines that it quotes.
+        problem: String,
     },
     /// Neither a kubeconfig nor a service account was found.
-    #[error("no cluster to talk to: set KUBECONFIG to a readable kubeconfig, or run in a pod: {source}")]
+    #[error(
+        "no cluster to talk to: set KUBECONFIG to a readable kubeconfig, or run in a pod \
+         (kubeconfig: {kubeconfig}; service account: {in_cluster})"
+    )]
     NoConfig {
-        /// What kube says about both.
-        source: Box<kube::config::InferConfigError>,
+        /// What kube says about `~/.kube/config`, without the lines that it quotes.
+        kubeconfig: String,
+        /// What kube says about the service account.
+        in_cluster: String,
     },
     /// The kubeconfig asks for a proxy.
     #[error("the kubeconfig sets proxy-url, which is not supported for the Kubernetes API; remove it")]
@@ -100,15 +105,31 @@ where
 
 async fn find_config() -> Result<Config, ConnectError> {
     // kube's own inference drops an unreadable KUBECONFIG silently in favour of the service account.
-    match std::env::var("KUBECONFIG") {
-        Ok(path) if !path.is_empty() => {
-            let mut config = Config::from_kubeconfig(&KubeConfigOptions::default())
-                .await
-                .map_err(|source| ConnectError::Kubeconfig { path, source: Box::new(source) })?;
-            config.apply_debug_overrides();
-            Ok(config)
+    let named = std::env::var("KUBECONFIG").ok().filter(|path| !path.is_empty());
+    let mut config = match (Config::from_kubeconfig(&KubeConfigOptions::default()).await, named) {
+        (Ok(config), _) => config,
+        (Err(error), Some(path)) => return Err(ConnectError::Kubeconfig { path, problem: problem(&error) }),
+        (Err(error), None) => Config::incluster().map_err(|in_cluster| ConnectError::NoConfig {
+            kubeconfig: problem(&error),
+            in_cluster: in_cluster.to_string(),
+        })?,
+    };
+    config.apply_debug_overrides();
+    Ok(config)
+}
+
+/// What is wrong with a kubeconfig, on one line. The source is not kept: its text and its Debug quote the lines around
+/// the place that cannot be parsed, which may be the token's.
+fn problem(error: &KubeconfigError) -> String {
+    let text = error.to_string();
+    match error {
+        KubeconfigError::Parse(_) => {
+            let place = text.find("line ").map(|start| {
+                text[start..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == ' ').collect::<String>()
+            });
+            format!("it is no kubeconfig ({})", place.unwrap_or_default())
         }
-        _ => Config::infer().await.map_err(|source| ConnectError::NoConfig { source: Box::new(source) }),
+        _ => text.lines().next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -218,6 +239,29 @@ mod tests {
         let error = adjust(&mut config, &ConnectOptions::default(), |_| None).expect_err("unsupported");
         assert!(error.to_string().contains("remove it"), "{error}");
         assert_eq!(error.category(), "proxy-url");
+    }
+
+    #[test]
+    fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
+        for yaml in [
+            "users: [{name: u, user: {token: canary-4711}}]\nclusters: 5\n",
+            "users: [{name: u, user: {token: canary-4711\nclusters: [",
+            "users: [{name: u, user: {token: [canary-4711]}}]\nclusters: []\n",
+            "users: [{name: u, user: {exec: {interactiveMode: canary-4711}}}]\n",
+            "canary-4711",
+        ] {
+            let error = kube::config::Kubeconfig::from_yaml(yaml).expect_err("no kubeconfig");
+            let error = ConnectError::Kubeconfig { path: "/home/me/.kube/config".into(), problem: problem(&error) };
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("line ") && text.contains("/home/me/.kube/config"), "{text}");
+            assert!(!text.contains("canary"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_named() {
+        let error = kube::config::Kubeconfig::read_from("/nowhere/config").expect_err("not there");
+        assert!(problem(&error).contains("/nowhere/config"), "{}", problem(&error));
     }
 
     #[tokio::test]

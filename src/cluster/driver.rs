@@ -155,6 +155,9 @@ impl Driver {
             }
             Event::InitDone => {
                 if let List::Filling(objects) = mem::replace(&mut self.list, List::Complete) {
+                    // Counted from its end: what one request takes longer on its way than the next does not bring
+                    // them nearer to each other at the API server.
+                    self.last_list = Some(Instant::now());
                     self.plan_resync();
                     self.ready.push_back(WatchEvent::Listed(objects));
                     self.healthy();
@@ -219,6 +222,10 @@ impl Driver {
             watcher::Error::WatchStartFailed(source) => {
                 if matches!(source, kube::Error::Api(s) if s.code == 410) {
                     // kube would ask for the same lost version for ever.
+                    self.inner = None;
+                }
+                if kind.is_custom() && matches!(source, kube::Error::Api(s) if s.code == 404) {
+                    self.presence = Presence::Unknown;
                     self.inner = None;
                 }
                 ("watch", describe(source))

@@ -69,6 +69,11 @@ impl Cluster {
     /// is newer, the answer is a conflict. Returns the object as stored.
     pub async fn replace(&self, kind: Kind, namespace: &str, name: &str, object: &Value) -> Result<Value, KubeError> {
         let request = Verb { operation: Operation::Replace, kind, namespace, name };
+        if crate::fault::on("second-writer") {
+            let write = || self.send(&request, Method::PUT, JSON, Some(object));
+            let (first, second) = futures::future::join(write(), write()).await;
+            return request.parse(&first.or(second)?);
+        }
         let answer = self.send(&request, Method::PUT, JSON, Some(object)).await?;
         request.parse(&answer)
     }
@@ -76,11 +81,14 @@ impl Cluster {
     /// Deletes the object when it still has this `uid`; what it owns goes in the background.
     pub async fn delete(&self, kind: Kind, namespace: &str, name: &str, uid: &str) -> Result<Deletion, KubeError> {
         let request = Verb { operation: Operation::Delete, kind, namespace, name };
-        let options = json!({
+        let mut options = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
             "preconditions": {"uid": uid},
             "propagationPolicy": "Background",
         });
+        if crate::fault::on("delete-without-uid") {
+            options["preconditions"] = Value::Null;
+        }
         match self.send(&request, Method::DELETE, JSON, Some(&options)).await {
             Ok(_) => Ok(Deletion::Done),
             Err(error) if error.is_not_found() => Ok(Deletion::AlreadyGone),

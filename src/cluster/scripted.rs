@@ -23,6 +23,9 @@ use tower::{BoxError, Service};
 
 use super::{ConnectOptions, client_over};
 
+/// More requests than any test has a use for.
+const STORM: usize = 5000;
+
 /// A request as it reached the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
@@ -67,6 +70,8 @@ pub(crate) enum Reply {
     Late(Duration, Box<Reply>),
     /// The test did not expect that.
     Unexpected,
+    /// Too much: no answer any more, so that the test comes to its end and fails.
+    Storm,
 }
 
 impl Reply {
@@ -163,8 +168,8 @@ impl Service<Request<Body>> for Server {
             let reply = {
                 let mut state = server.state.lock().expect("no panic in a script");
                 let before = state.asked.len();
-                let reply = (state.script)(&asked, before);
-                if matches!(reply, Reply::Unexpected) {
+                let reply = if before < STORM { (state.script)(&asked, before) } else { Reply::Storm };
+                if matches!(reply, Reply::Unexpected | Reply::Storm) {
                     state.unexpected.push(format!("{asked:?}"));
                 }
                 state.asked.push(asked);
@@ -196,7 +201,7 @@ async fn answer(reply: Reply) -> Result<Response<ReplyBody>, BoxError> {
     match reply {
         Reply::Json(code, body) => respond(code, once(body.to_string()).boxed()),
         Reply::Text(code, body) => respond(code, once(body).boxed()),
-        Reply::Hang => std::future::pending().await,
+        Reply::Hang | Reply::Storm => std::future::pending().await,
         Reply::HalfThenHang(half) => respond(200, once(half.to_owned()).chain(stream::pending()).boxed()),
         Reply::Refused => Err(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))),
         Reply::Events(events) => respond(200, lines(events).boxed()),

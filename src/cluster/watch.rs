@@ -41,7 +41,7 @@ pub struct WatchScope {
 /// How often the API server may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchPolicy {
-    /// Between the starts of two LISTs.
+    /// From the end of a LIST, or the start of one that failed, to the start of the next.
     pub min_list_interval: Duration,
     /// After which the server is asked to end each watch, in whole seconds. Silence 5 s past it counts as the end.
     pub watch_timeout: Duration,

@@ -39,7 +39,7 @@ pub struct StorageSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CacheSpec {
-    /// Size as a Kubernetes quantity that is a whole number of bytes, such as 512Mi or 10Gi.
+    /// Size in bytes: a whole number, with one of the suffixes k, M, G, T, P, Ki, Mi, Gi, Ti, Pi or none.
     #[serde(default = "defaults::cache_size")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = rules::cache_size("spec.cache.size"))]

@@ -157,9 +157,9 @@ pub enum PollError {
 pub enum Problem {
     /// It does not answer.
     Unreachable,
-    /// It answers what cannot be used.
+    /// It has let the operator in, and answers what cannot be used.
     BadAnswer,
-    /// It answers, and does not let the operator in.
+    /// It answers, and the operator does not get in.
     Auth,
 }
 
@@ -176,9 +176,10 @@ impl PollError {
 
     /// What it says about the server.
     pub fn problem(&self) -> Problem {
-        match self.category() {
-            "unreachable" | "timeout" => Problem::Unreachable,
-            "bad-answer" => Problem::BadAnswer,
+        match (self.category(), self) {
+            ("unreachable" | "timeout", _) => Problem::Unreachable,
+            // Whoever gets nonsense for a login is not logged in.
+            ("bad-answer", Self::Api(error)) if error.operation() == Operation::ListAdapters => Problem::BadAnswer,
             _ => Problem::Auth,
         }
     }
@@ -222,7 +223,7 @@ mod tests {
     fn every_failure_has_its_category_and_its_problem() {
         let io = || Box::new(std::io::Error::other("x"));
         let operation = Operation::ListAdapters;
-        let table: [(PollError, &str, Problem); 13] = [
+        let table: [(PollError, &str, Problem); 14] = [
             (
                 ApiError::Unreachable { operation, cause: String::new(), source: io() }.into(),
                 "unreachable",
@@ -238,6 +239,11 @@ mod tests {
             (ApiError::Shape { operation, problem: String::new() }.into(), "bad-answer", Problem::BadAnswer),
             (status(500), "bad-answer", Problem::BadAnswer),
             (status(302), "bad-answer", Problem::BadAnswer),
+            (
+                ApiError::Status { operation: Operation::Login, status: 500, detail: None }.into(),
+                "bad-answer",
+                Problem::Auth,
+            ),
             (status(401), "unauthorized", Problem::Auth),
             (status(403), "forbidden", Problem::Auth),
             (

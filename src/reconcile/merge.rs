@@ -79,6 +79,8 @@ fn merge_field(key: &str, live: &Value, last: Option<&Value>, desired: &Value) -
         (Value::Object(live), Value::Object(wanted)) if matches!(key, "limits" | "requests") => {
             Value::Object(merge_quantities(live, last.and_then(Value::as_object), wanted))
         }
+        // A Service's selector is one value: a label that somebody added to it takes every pod away.
+        (Value::Object(_), Value::Object(_)) if key == "selector" => desired.clone(),
         (Value::String(present), Value::String(wanted)) if key == "sizeLimit" && same_quantity(present, wanted) => {
             Value::String(present.clone())
         }
@@ -195,6 +197,14 @@ pub(super) fn with_last_applied(desired: &Value) -> Value {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_selector_is_ours_as_a_whole() {
+        let live = json!({"selector": {"app": "a", "instance": "i", "theirs": "x"}, "type": "ClusterIP"});
+        let desired = json!({"selector": {"app": "a", "instance": "i"}});
+        let wanted = json!({"selector": {"app": "a", "instance": "i"}, "type": "ClusterIP"});
+        assert_eq!(merge(&live, None, &desired), wanted);
+    }
 
     #[test]
     fn what_others_set_survives_and_what_we_no_longer_want_goes() {

@@ -115,6 +115,27 @@ pub fn fingerprint(live: Option<&Value>, next: &Value) -> String {
     })
 }
 
+/// Whether `again`, wished for right after `sent` was stored as `stored`, only repeats what was just sent: the API
+/// server stored that in its own words. A further step of ours differs from what was sent.
+pub fn repeats(stored: &Value, again: &Value, sent: &Value) -> bool {
+    match (stored, again) {
+        _ if stored == again => true,
+        (Value::Object(before), Value::Object(after)) => {
+            let keys = before.keys().chain(after.keys().filter(|key| !before.contains_key(*key)));
+            let none = Value::Null;
+            keys.into_iter().all(|key| {
+                let of = |fields: &serde_json::Map<String, Value>| fields.get(key).cloned().unwrap_or_default();
+                repeats(&of(before), &of(after), sent.get(key).unwrap_or(&none))
+            })
+        }
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
+            let pairs = before.iter().zip(after).enumerate();
+            pairs.into_iter().all(|(at, (before, after))| repeats(before, after, sent.get(at).unwrap_or(&Value::Null)))
+        }
+        _ => again == sent,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +191,24 @@ mod tests {
         assert_eq!(next["spec"]["ports"], json!([{"name": "nfs", "port": 2, "targetPort": 2, "nodePort": 30001}]));
         assert_eq!(next["spec"]["clusterIP"], "10.0.0.1");
         assert!(changes.contains(&"spec.ports[nfs].port: 1 → 2".to_owned()), "{changes:?}");
+    }
+
+    #[test]
+    fn a_wish_in_other_words_repeats_and_a_further_step_does_not() {
+        let sent = json!({"limits": {"cpu": "1000m"}, "held": "x", "list": [{"a": "b"}]});
+        let stored = json!({"limits": {"cpu": "1"}, "held": "x", "list": [{"a": "B", "mode": 420}], "default": 1});
+        let mut again = stored.clone();
+        assert!(repeats(&stored, &again, &sent), "nothing is wished for");
+        again["limits"]["cpu"] = json!("1000m");
+        again["list"][0]["a"] = json!("b");
+        assert!(repeats(&stored, &again, &sent), "the same in our words");
+        for step in [json!(null), json!("y")] {
+            let mut further = again.clone();
+            further["held"] = step;
+            assert!(!repeats(&stored, &further, &sent));
+        }
+        again["partition"] = json!(0);
+        assert!(!repeats(&stored, &again, &sent), "a field that was not sent");
     }
 
     #[test]

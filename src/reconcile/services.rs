@@ -149,7 +149,12 @@ fn adapter_services(
             plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()) });
         }
     }
+    // A label by mistake makes no adapter Service of a static one.
+    let statics = [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()];
     for service in live.iter().filter(|service| is_adapter_service(service, &server.uid)) {
+        if statics.iter().any(|name| name == meta(service, "name")) {
+            continue;
+        }
         let label = service.pointer("/metadata/labels").and_then(|labels| labels.get(ADAPTER_TYPE_LABEL));
         let label = label.and_then(Value::as_str).unwrap_or_default();
         let seen = adapters.iter().find(|adapter| {

@@ -123,7 +123,22 @@ enum Truth {
     Unknown,
 }
 
+/// Every reason that a poll gives a condition.
+const POLL_REASONS: [&str; 7] = [
+    "AuthenticationSucceeded",
+    "AuthenticationFailed",
+    "APIUnreachable",
+    "AdaptersListed",
+    "BadAnswer",
+    "Stopped",
+    "NotPolledYet",
+];
+
 impl Truth {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Yes, Self::No, Self::Unknown].into_iter().find(|truth| truth.as_str() == text)
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Yes => "True",
@@ -355,18 +370,14 @@ fn discovered_condition(seen: &Observed<'_>) -> Condition {
 
 /// A restarted operator has polled nothing yet: what its predecessor saw stays until something newer is known.
 fn unknown_or_before(seen: &Observed<'_>, kind: &'static str, reason: &'static str, message: &str) -> Condition {
-    let known = match (kind, previous_condition(seen.previous, kind).and_then(|before| before.get("status")?.as_str()))
-    {
-        ("Authenticated", Some("True")) => Some(("AuthenticationSucceeded", "Logged in to the server's API")),
-        ("AdaptersDiscovered", Some("True")) => {
-            Some(("AdaptersListed", "As last seen by the operator before its restart"))
-        }
-        _ => None,
+    let carried = || {
+        let before = previous_condition(seen.previous, kind)?;
+        let text = |field: &str| before.get(field).and_then(Value::as_str);
+        let truth = Truth::parse(text("status")?)?;
+        let reason = POLL_REASONS.iter().copied().find(|known| Some(*known) == text("reason"))?;
+        Some(condition(kind, truth, reason, text("message")?))
     };
-    match known {
-        Some((reason, message)) => condition(kind, Truth::Yes, reason, message),
-        None => condition(kind, Truth::Unknown, reason, message),
-    }
+    carried().unwrap_or_else(|| condition(kind, Truth::Unknown, reason, message))
 }
 
 fn ports_condition(seen: &Observed<'_>) -> Condition {

@@ -32,14 +32,24 @@ const (
 	userStandIn           = "stand-in"
 )
 
-// auditPolicy: bodies of what service accounts do (the operator under test is one), a line for
-// each write of the admin, nothing of the control plane's own traffic.
+// auditPolicy: bodies of what service accounts do (the operator under test is one); bodies of
+// everyone's writes to the kinds that an operator is judged by, so that each state that it met is
+// known; a line for each other write of the admin; nothing else of the control plane's own traffic.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
+omitManagedFields: true
 rules:
 - level: RequestResponse
   userGroups: ["system:serviceaccounts"]
+- level: RequestResponse
+  verbs: [create, update, patch, delete]
+  resources:
+  - group: dittofs.dittofs.com
+  - group: apps
+    resources: [statefulsets, statefulsets/status]
+  - group: ""
+    resources: [services, services/status, configmaps, secrets]
 - level: Metadata
   users: ["admin"]
   verbs: [create, update, patch, delete, deletecollection]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::audit::Expect;
-use dittofs_testbed::cluster::{Cluster, resources};
-use dittofs_testbed::dittofs::{ServerHandle, StandIn};
+use dittofs_testbed::audit::{self, Expect, Observation};
+use dittofs_testbed::cluster::Cluster;
+use dittofs_testbed::dittofs::ServerHandle;
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
 use serde_json::{Value, json};
+
+use crate::snapshot::{Objects, compare, snapshot};
 
 /// The operator under test: built with the faults that tests may switch on.
 pub(crate) const OPERATOR: &str = env!("CARGO_BIN_EXE_dittofs-operator");
@@ -19,7 +20,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// One test's surroundings.
 pub(crate) struct Bed {
     pub(crate) world: World,
-    pub(crate) stand_in: StandIn,
 }
 
 impl Bed {
@@ -39,23 +39,7 @@ impl Bed {
     /// On a control plane of the test's own.
     pub(crate) async fn on(cluster: &Cluster, test: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let stand_in = StandIn::start().await.expect("a stand-in");
-        let source = cluster.clone();
-        // As a real server, the stand-in gets its first administrator from the Secret that the operator made.
-        stand_in.set_admin_source(move |namespace, name| {
-            let cluster = source.clone();
-            async move {
-                let secret = format!("{name}-admin-bootstrap-credentials");
-                let found = cluster.get(resources::SECRETS, &namespace, &secret).await.ok()??;
-                let text = |key: &str| {
-                    let bytes = BASE64_STANDARD.decode(found["data"][key].as_str()?).ok()?;
-                    String::from_utf8(bytes).ok()
-                };
-                Some((text("username")?, text("password")?))
-            }
-        });
-        let world = World::on(cluster, test, OPERATOR, stand_in.url_template()).await.expect("a namespace");
-        Self { world, stand_in }
+        Self { world: World::new_on(cluster, test, OPERATOR).await.expect("a namespace and a stand-in") }
     }
 
     /// Options for an operator of this test.
@@ -65,7 +49,7 @@ impl Bed {
 
     /// The DittoFS server behind a DittoServer of this test's namespace.
     pub(crate) fn dittofs(&self, name: &str) -> ServerHandle {
-        self.stand_in.server(self.world.namespace().name(), name)
+        self.world.dittofs(name)
     }
 
     /// Creates a server that is polled each second, and waits until it is ready.
@@ -78,8 +62,13 @@ impl Bed {
 
     /// Waits until the adapter Services of a server are exactly these, as (type, port), sorted by type.
     pub(crate) async fn wait_adapter_services(&self, name: &str, wanted: &[(&str, u64)]) {
+        self.wait_adapter_services_within(name, wanted, SOON).await;
+    }
+
+    /// The same, with a time of its own.
+    pub(crate) async fn wait_adapter_services_within(&self, name: &str, wanted: &[(&str, u64)], time: Duration) {
         self.world
-            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), SOON, async || {
+            .wait_until(&format!("the adapter Services of {name} to be {wanted:?}"), time, async || {
                 let services = self.world.adapter_services(name).await.map_err(|error| error.to_string())?;
                 let found: Vec<(String, u64)> = services
                     .iter()
@@ -103,7 +92,7 @@ impl Bed {
         self.world
             .wait_until(&format!("the adapter ports of {name} to be {wanted:?}"), SOON, async || {
                 let set = self.world.stateful_set(name).await.map_err(|error| error.to_string())?;
-                let mut found: Vec<(String, u64)> = set["spec"]["template"]["spec"]["containers"][0]["ports"]
+                let mut found: Vec<(String, u64)> = crate::look::container(&set["spec"]["template"]["spec"])["ports"]
                     .as_array()
                     .into_iter()
                     .flatten()
@@ -127,13 +116,50 @@ impl Bed {
             .expect("the container ports follow");
     }
 
+    /// Waits until the namespace's objects are as in a snapshot.
+    pub(crate) async fn wait_same(&self, clean: &Objects, what: &str) {
+        self.world
+            .wait_until(what, Duration::from_secs(60), async || {
+                compare(clean, &snapshot(self.world.namespace(), "files").await)
+            })
+            .await
+            .expect("the objects are the same");
+    }
+
+    /// Waits until the status of a server names just these adapters, each with an address.
+    pub(crate) async fn wait_endpoints(&self, name: &str, adapters: &[(&str, u64)]) {
+        self.world
+            .wait_server(name, "to say what runs and where", SOON, |server| {
+                let told = server["status"]["adapters"].as_array().cloned().unwrap_or_default();
+                let there = adapters.iter().all(|(kind, port)| {
+                    told.iter().any(|adapter| {
+                        let address = adapter["endpoint"].as_str().is_some_and(|endpoint| !endpoint.is_empty());
+                        adapter["type"] == *kind && adapter["port"] == *port && address
+                    })
+                });
+                let kinds: Vec<_> = adapters.iter().map(|(kind, _)| *kind).collect();
+                let active = server["status"]["activeAdapters"] == kinds.join(", ");
+                if active && there { Ok(()) } else { Err(server["status"].to_string()) }
+            })
+            .await
+            .expect("the status follows");
+    }
+
     /// Ends the test and has its history checked; `starts` pods were allowed to start.
     pub(crate) async fn finish(self, starts: usize) {
         self.finish_with(Expect { pod_starts: Some(starts), ..Expect::default() }).await;
     }
 
-    /// Ends the test and has its history checked.
-    pub(crate) async fn finish_with(self, expect: Expect) {
+    /// Ends the test and has its history checked; what the DittoFS servers answered is part of it.
+    pub(crate) async fn finish_with(self, mut expect: Expect) {
+        if expect.timeline.is_none() {
+            expect.timeline = Some(self.timeline());
+        }
         self.world.finish(expect).await;
+    }
+
+    /// Every full and true answer to a poll that the test's servers gave, oldest first.
+    pub(crate) fn timeline(&self) -> Vec<Observation> {
+        audit::timeline(self.world.stand_in())
     }
 }

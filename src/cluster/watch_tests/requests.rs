@@ -275,3 +275,35 @@ async fn a_crd_that_is_removed_later_is_waited_for_without_lists() {
     assert_eq!(server.lists().len(), 3, "one before, one that was told 404, one after");
     assert_lists_are_30_s_apart(&server);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_was_opened_before_the_trouble_is_no_recovery() {
+    let server = Server::new(|asked, before| match (before, asked.is_list()) {
+        (_, true) => Reply::Json(200, list("5", &[])),
+        (1, _) => quiet(),
+        _ => Reply::status(401, "Unauthorized"),
+    });
+    let seen = run(&server, scope(Kind::Service), no_resync(), 300 * S).await;
+    assert!(troubles(&seen).len() > 5);
+    assert!(!seen.iter().any(|(_, e)| *e == WatchEvent::Recovered), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_told_404_waits_for_the_crd_without_lists() {
+    let gone = |at: Duration| (40 * S..1800 * S).contains(&at);
+    let server = Server::new(move |asked, _| {
+        if gone(asked.at) {
+            Reply::Text(404, "404 page not found\n".into())
+        } else if asked.path == "/apis/dittofs.dittofs.com/v1alpha1" {
+            Reply::Json(200, json!({"resources": [{"name": "dittoservers"}]}))
+        } else if asked.is_list() {
+            Reply::Json(200, list("5", &[object("a", 1)]))
+        } else {
+            quiet()
+        }
+    });
+    let seen = run(&server, scope(Kind::DittoServer), no_resync(), 1830 * S).await;
+    assert_eq!(troubles(&seen), ["not-found", "crd-missing"]);
+    assert!(listed(&seen)[1].0 <= 1802 * S, "{:?}", listed(&seen));
+    assert_eq!(server.lists().len(), 2);
+}

@@ -5,10 +5,12 @@
 //! operator in order and judges its history.
 
 use crate::audit::{self, Expect};
-use crate::cluster::{Cluster, Namespace, resources};
+use crate::cluster::{Cluster, Namespace, background, resources};
+use crate::dittofs::{ServerHandle, StandIn};
 use crate::operator::{Operator, OperatorOptions};
 use crate::proxy::Proxy;
 use anyhow::Context as _;
+use base64::Engine as _;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,11 +28,37 @@ pub struct World {
     binary: PathBuf,
     api_url_template: String,
     operator: Option<Operator>,
+    stand_in: Option<StandIn>,
 }
 
 impl World {
-    /// On the shared control plane, for the operator's program `binary` (in a test of the operator's own package:
-    /// `env!("CARGO_BIN_EXE_dittofs-operator")`), whose DittoFS APIs are found by `api_url_template`.
+    /// On the shared control plane, with a DittoFS stand-in of its own that knows each server's admin from its Secret,
+    /// for the operator's program `binary` (in a test of the operator's own package:
+    /// `env!("CARGO_BIN_EXE_dittofs-operator")`).
+    ///
+    /// # Errors
+    /// When no namespace can be made or the stand-in cannot be started.
+    pub async fn new(test: &str, binary: impl Into<PathBuf>) -> anyhow::Result<Self> {
+        Self::new_on(Cluster::shared(), test, binary).await
+    }
+
+    /// As [`World::new`], on a control plane of the test's own: for tests that stop it, or that watch all namespaces.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn new_on(cluster: &Cluster, test: &str, binary: impl Into<PathBuf>) -> anyhow::Result<Self> {
+        let stand_in = background::run(StandIn::start()).await?;
+        let source = cluster.clone();
+        stand_in.set_admin_source(move |namespace, name| {
+            let cluster = source.clone();
+            async move { admin(&cluster, &namespace, &name).await }
+        });
+        let mut world = Self::on(cluster, test, binary, stand_in.url_template()).await?;
+        world.stand_in = Some(stand_in);
+        Ok(world)
+    }
+
+    /// On the shared control plane, for an operator whose DittoFS APIs are found by `api_url_template`.
     ///
     /// # Errors
     /// When no namespace can be made.
@@ -58,6 +86,7 @@ impl World {
             binary: binary.into(),
             api_url_template: api_url_template.into(),
             operator: None,
+            stand_in: None,
         })
     }
 
@@ -69,6 +98,22 @@ impl World {
     /// The test's namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The DittoFS stand-in.
+    ///
+    /// # Panics
+    /// When the world was made without one.
+    pub fn stand_in(&self) -> &StandIn {
+        self.stand_in.as_ref().expect("a world with a DittoFS stand-in")
+    }
+
+    /// The DittoFS server behind a DittoServer of this namespace.
+    ///
+    /// # Panics
+    /// When the world was made without a stand-in.
+    pub fn dittofs(&self, name: &str) -> ServerHandle {
+        self.stand_in().server(self.namespace.name(), name)
     }
 
     /// Options for an operator of this namespace, to be changed before [`World::start_operator`].
@@ -88,6 +133,15 @@ impl World {
         Ok(operator)
     }
 
+    /// Starts the operator and does not wait: it may end before it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_operator_unready(&mut self, options: OperatorOptions) -> anyhow::Result<&Operator> {
+        let operator = Operator::start(&self.cluster, options).await?;
+        Ok(self.operator.insert(operator))
+    }
+
     /// The operator behind a new proxy, not waited for: it may be cut off at its first write.
     ///
     /// # Errors
@@ -105,6 +159,14 @@ impl World {
     /// When none was started.
     pub fn operator(&self) -> &Operator {
         self.operator.as_ref().expect("an operator was started")
+    }
+
+    /// The operator, to change what it is given: its token.
+    ///
+    /// # Panics
+    /// When none was started.
+    pub fn operator_mut(&mut self) -> &mut Operator {
+        self.operator.as_mut().expect("an operator was started")
     }
 
     /// Creates a DittoServer, or merges `spec` into the one that is there.
@@ -217,10 +279,13 @@ impl World {
     }
 
     /// Ends the test: stops the operator with SIGTERM, wants exit code 0 and a clean history, and gives the namespace up.
+    /// What the stand-in told is taken as the timeline for S5, unless the test gives one.
     ///
     /// # Panics
     /// When the operator does not end as it should, or broke a promise.
     pub async fn finish(mut self, expect: Expect) {
+        let told = || self.stand_in.as_ref().map(audit::timeline);
+        let expect = Expect { timeline: expect.timeline.clone().or_else(told), ..expect };
         if let Some(operator) = self.operator.take() {
             if operator.is_running() {
                 let exit = operator.sigterm(SHUTDOWN).await.expect("an orderly end");
@@ -235,6 +300,32 @@ impl World {
         // What is left is gone with the control plane.
         let _ = self.namespace.discard().await;
     }
+}
+
+/// Username and password of a server's first admin, as its pod finds them: the Secret that the DittoServer names, else
+/// the one that the operator made.
+async fn admin(cluster: &Cluster, namespace: &str, name: &str) -> Option<(String, String)> {
+    let server = cluster.get(resources::SERVERS, namespace, name).await.ok()??;
+    let admin = &server["spec"]["identity"]["admin"];
+    if let Some(secret) = admin["passwordSecretRef"]["name"].as_str() {
+        let key = admin["passwordSecretRef"]["key"].as_str().unwrap_or("password");
+        let username = admin["username"].as_str().unwrap_or("admin").to_owned();
+        return Some((username, secret_value(cluster, namespace, secret, key).await?));
+    }
+    for suffix in ["admin-bootstrap-credentials", "admin-credentials"] {
+        let secret = format!("{name}-{suffix}");
+        if let Some(password) = secret_value(cluster, namespace, &secret, "password").await {
+            let username = secret_value(cluster, namespace, &secret, "username").await;
+            return Some((username.unwrap_or_else(|| "admin".to_owned()), password));
+        }
+    }
+    None
+}
+
+async fn secret_value(cluster: &Cluster, namespace: &str, name: &str, key: &str) -> Option<String> {
+    let secret = cluster.get(resources::SECRETS, namespace, name).await.ok()??;
+    let value = base64::engine::general_purpose::STANDARD.decode(secret["data"][key].as_str()?).ok()?;
+    String::from_utf8(value).ok()
 }
 
 /// A condition of an object, by its type.

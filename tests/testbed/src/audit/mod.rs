@@ -20,12 +20,14 @@ mod check;
 mod entry;
 mod history;
 mod secrets;
+mod timeline;
 
 pub use check::{Broken, Promise, judge};
-pub use entry::{Entry, Micros, ObjectRef, read};
+pub use entry::{Entry, Micros, ObjectRef, read, read_about};
 pub use secrets::Canary;
+pub use timeline::timeline;
 
-use crate::cluster::{Cluster, resources};
+use crate::cluster::{Cluster, resources, wait_until};
 use crate::operator::Operator;
 use anyhow::Context as _;
 use std::collections::HashSet;
@@ -161,9 +163,15 @@ pub async fn check(cluster: &Cluster, operator: &Operator, expect: Expect) -> Re
 /// When something cannot be read.
 pub async fn gather(cluster: &Cluster, operator: &Operator, expect: Expect) -> anyhow::Result<Facts> {
     settle(cluster).await?;
-    let entries = read(cluster.audit_log()).context("the audit log")?;
     let whole_cluster = operator.options().namespace.is_none();
     let mut expect = expect;
+    let mut words = vec![];
+    if !whole_cluster {
+        words.push(operator.user());
+        words.extend(operator.options().namespace.clone());
+        words.extend(expect.allowed_namespaces.iter().cloned());
+    }
+    let entries = read_about(cluster.audit_log(), &words).context("the audit log")?;
     if expect.allowed_namespaces.is_empty() {
         expect.allowed_namespaces = match &operator.options().namespace {
             Some(namespace) => vec![namespace.clone()],
@@ -200,19 +208,17 @@ pub async fn gather(cluster: &Cluster, operator: &Operator, expect: Expect) -> a
     })
 }
 
-/// Waits until the log has everything that was answered by now: a line is written after its answer.
+/// Waits until the log has everything that was answered by now: its lines are in the order of the answers' ends, so a
+/// request of our own marks the place.
 async fn settle(cluster: &Cluster) -> anyhow::Result<()> {
-    let size = || std::fs::metadata(cluster.audit_log()).map(|file| file.len());
-    let mut last = size()?;
-    for _ in 0..40 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let now = size()?;
-        if now == last {
-            break;
-        }
-        last = now;
-    }
-    Ok(())
+    let mark = format!("mark-{:016x}", rand::random::<u64>());
+    cluster.delete(resources::CONFIG_MAPS, "default", &mark).await?;
+    wait_until("our mark in the audit log", Duration::from_secs(20), async || {
+        let log = std::fs::read(cluster.audit_log()).map_err(|error| error.to_string())?;
+        let tail = &log[log.len().saturating_sub(256 * 1024)..];
+        if String::from_utf8_lossy(tail).contains(&mark) { Ok(()) } else { Err("not there".to_owned()) }
+    })
+    .await
 }
 
 fn servers_of(entries: &[Entry]) -> Vec<String> {

@@ -123,12 +123,13 @@ impl Cluster {
         let runtime = background::runtime();
         let binary = binary()?;
         let directory = tempfile::Builder::new().prefix("dittofs-cluster-").tempdir()?.keep();
-        let log = directory.join("controlplane.log");
+        // Beside the directory: it is read when the program has failed and its directory is gone.
+        let log = directory.with_extension("log");
         // The shell outlives the program and removes the directory: nobody else can when this process is killed.
         let script = if std::env::var_os("DITTOFS_TESTBED_KEEP").is_some() {
             r#"exec "$0" up --dir "$@""#
         } else {
-            r#""$0" up --dir "$@"; status=$?; cd / && rm -rf -- "$1"; exit $status"#
+            r#""$0" up --dir "$@"; status=$?; cd / && rm -rf -- "$1"; [ $status != 0 ] || rm -f -- "$1.log"; exit $status"#
         };
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).arg(&binary).arg(&directory);
@@ -145,6 +146,7 @@ impl Cluster {
                 let tail = tail(&log, 30);
                 drop(stdin);
                 let _ = child.wait();
+                let _ = std::fs::remove_file(&log);
                 return Err(error.context(format!("control plane; the end of its log:\n{tail}")));
             }
         };

@@ -145,7 +145,15 @@ async fn serve(hub: &Hub, request: Request<Incoming>) -> Option<Response<AnswerB
     }
     let body = body.unwrap_or_default();
     let call = Call { method: &head.method, path: &path, authorization, body: &body };
-    let reply = api::answer(&mut server.state(), &call, Now::read());
+    let reply = {
+        let (mut state, now) = (server.state(), Now::read());
+        let reply = api::answer(&mut state, &call, now);
+        let polled = head.method == Method::GET && path == ADAPTERS && reply.status == StatusCode::OK;
+        if polled && matches!(mode, Mode::Normal | Mode::Slow(_)) {
+            flight.told(state.database.adapters.views(now));
+        }
+        reply
+    };
     match mode {
         Mode::HalfBody if reply.body.is_empty() => None,
         Mode::HalfBody => {
@@ -182,6 +190,7 @@ fn begin(server: &Server, head: &Parts, path: &str, authorization: Option<&str>)
         faulty: mode != Mode::Normal,
         status: None,
         ended: None,
+        adapters: None,
     });
     (mode, flight)
 }

@@ -10,6 +10,7 @@ use anyhow::bail;
 use http::Method;
 use tokio::sync::watch;
 
+use super::adapter::AdapterView;
 use super::{ADAPTERS, locked};
 
 /// Records kept for one server; the oldest go first.
@@ -49,6 +50,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// When the answer was written or the connection gone; none while in flight.
     pub ended: Option<Instant>,
+    /// What a full and true answer to a poll said, and when it was made.
+    pub adapters: Option<(SystemTime, Vec<AdapterView>)>,
 }
 
 impl Record {
@@ -175,6 +178,13 @@ impl Flight {
     pub(super) fn answered(&self, status: u16) {
         if let Some(record) = locked(&self.log.inner).get(self.number) {
             record.status = Some(status);
+        }
+    }
+
+    /// Notes what a full and true answer to a poll says.
+    pub(super) fn told(&self, adapters: Vec<AdapterView>) {
+        if let Some(record) = locked(&self.log.inner).get(self.number) {
+            record.adapters = Some((SystemTime::now(), adapters));
         }
     }
 }

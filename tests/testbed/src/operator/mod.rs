@@ -8,6 +8,7 @@ mod process;
 
 pub use account::{Account, Rights};
 pub use process::{Exit, Usage};
+pub use rustix::process::Signal;
 
 use crate::cluster::{Cluster, child, wait_until};
 use anyhow::Context as _;
@@ -76,7 +77,7 @@ impl Operator {
     /// When the account cannot be made or the program cannot be started. That it becomes ready is not waited for.
     pub async fn start(cluster: &Cluster, options: OperatorOptions) -> anyhow::Result<Self> {
         let account = Account::create(cluster, &options.home, options.namespace.as_deref(), &options.rights).await?;
-        let directory = tempfile::Builder::new().prefix("dittofs-operator-").tempdir()?;
+        let directory = tempfile::Builder::new().prefix("operator-").tempdir_in(cluster.directory())?;
         account.write_kubeconfig(directory.path(), options.through.as_deref())?;
         let operator = Self {
             cluster: cluster.clone(),
@@ -129,8 +130,8 @@ impl Operator {
     /// When it does not in a minute, or the process ends; with the end of the log.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
         let ready = wait_until("the operator's readiness", READY, async || {
-            if !self.is_running() {
-                return Ok(Err(self.exit()));
+            if let Some(exit) = self.wait_exit(Duration::ZERO).await {
+                return Ok(Err(exit));
             }
             let (code, body) = self.health("/readyz").await.map_err(|error| format!("{error:#}"))?;
             if code == 200 { Ok(Ok(())) } else { Err(format!("{code} {body}")) }

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -39,6 +40,8 @@ pub(super) struct Process {
     started: SystemTime,
     child: Arc<Mutex<Child>>,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Outputs that have not been read to their end.
+    open: Arc<AtomicUsize>,
 }
 
 impl Process {
@@ -50,9 +53,10 @@ impl Process {
         let file = Arc::new(Mutex::new(std::fs::File::create(log)?));
         let stdout = child.stdout.take().context("no stdout")?;
         let stderr = child.stderr.take().context("no stderr")?;
-        collect(stdout, &lines, &file);
-        collect(stderr, &lines, &file);
-        Ok(Self { pid: child.id(), started, child: Arc::new(Mutex::new(child)), lines })
+        let open = Arc::new(AtomicUsize::new(2));
+        collect(stdout, &lines, &file, &open);
+        collect(stderr, &lines, &file, &open);
+        Ok(Self { pid: child.id(), started, child: Arc::new(Mutex::new(child)), lines, open })
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -72,11 +76,17 @@ impl Process {
         Some(Exit { code: status.code(), signal: status.signal(), took: Duration::ZERO })
     }
 
+    /// Waits for the end of the process, and of its output.
     pub(super) async fn wait(&self, patience: Duration) -> Option<Exit> {
         let start = Instant::now();
         loop {
             if let Some(exit) = self.exit() {
-                return Some(Exit { took: start.elapsed(), ..exit });
+                let took = start.elapsed();
+                // A grandchild may hold an output open: it is not waited for.
+                while self.open.load(Ordering::Acquire) > 0 && start.elapsed() < took + Duration::from_secs(2) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                return Some(Exit { took, ..exit });
             }
             if start.elapsed() >= patience {
                 return None;
@@ -109,8 +119,13 @@ impl Process {
     }
 }
 
-fn collect(from: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>, file: &Arc<Mutex<std::fs::File>>) {
-    let (lines, file) = (Arc::clone(lines), Arc::clone(file));
+fn collect(
+    from: impl Read + Send + 'static,
+    lines: &Arc<Mutex<Vec<String>>>,
+    file: &Arc<Mutex<std::fs::File>>,
+    open: &Arc<AtomicUsize>,
+) {
+    let (lines, file, open) = (Arc::clone(lines), Arc::clone(file), Arc::clone(open));
     std::thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n') {
             let Ok(line) = line else { break };
@@ -119,6 +134,7 @@ fn collect(from: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>, fi
             let _ = writeln!(lock(&file), "{line}");
             lock(&lines).push(line);
         }
+        open.fetch_sub(1, Ordering::Release);
     });
 }
 
@@ -161,12 +177,9 @@ mod tests {
         let process = script("echo out; echo err >&2; exit 3");
         let exit = process.wait(Duration::from_secs(20)).await.unwrap();
         assert_eq!((exit.code, exit.signal), (Some(3), None));
-        let seen = crate::cluster::wait_until("both lines", Duration::from_secs(20), async || {
-            let mut lines = process.logs();
-            lines.sort();
-            if lines == ["err", "out"] { Ok(()) } else { Err(format!("{lines:?}")) }
-        });
-        seen.await.unwrap();
+        let mut lines = process.logs();
+        lines.sort();
+        assert_eq!(lines, ["err", "out"]);
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use super::{Broken, Promise, View, adapter_ports, place, report};
 use crate::audit::Observation;
 use crate::audit::entry::Micros;
 use crate::audit::history::controller;
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 
 /// A decision may rest on the answer before the last when that came just now.
@@ -94,16 +95,17 @@ fn justified(
 }
 
 /// Whether a label value or port name (without its prefix) stands for an adapter type; one that does not fit its place
-/// was cut and ends in a dash, an x and four digits of a hash.
+/// was cut and ends in a dash, an x and the first four digits of its SHA-256, so that types that are cut alike differ.
 fn fits(name: &str, adapter_type: &str) -> bool {
     if name == adapter_type {
         return true;
     }
-    let cut = name.rsplit_once('-').map_or(("", name), |(kept, hash)| (kept, hash));
-    let hashed = cut.1.len() == 5 && cut.1.starts_with('x') && cut.1[1..].bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (kept, hash) = name.rsplit_once('-').unwrap_or(("", name));
+    let digest = digest(&SHA256, adapter_type.as_bytes());
+    let hashed = digest.as_ref().first_chunk().is_some_and(|[a, b]| hash == format!("x{a:02x}{b:02x}"));
     let plain: String =
         adapter_type.chars().map(|c| c.to_ascii_lowercase()).filter(char::is_ascii_alphanumeric).collect();
-    hashed && plain.starts_with(cut.0)
+    hashed && plain.starts_with(kept)
 }
 
 /// A Go duration of whole numbers (`1m30s`, `250ms`), microseconds.
@@ -215,8 +217,9 @@ mod tests {
 
     #[test]
     fn cut_names_stand_for_their_types() {
-        assert!(fits("nfs", "nfs") && fits("o-x12ab", "objectstorage") && fits("x12ab", "!"));
-        assert!(!fits("nfs", "smb") && !fits("p-x12ab", "objectstorage"));
+        assert!(fits("nfs", "nfs") && fits("o-x721f", "objectstorage") && fits("xbb72", "!"));
+        assert!(!fits("o-x721f", "objectstore"), "another type that is cut alike");
+        assert!(!fits("nfs", "smb") && !fits("p-x721f", "objectstorage"));
         assert_eq!(duration("1m30s500ms"), Some(90_500_000));
         assert_eq!(duration("soon"), None);
     }

@@ -77,7 +77,9 @@ fn counts(view: &View<'_>, broken: &mut Vec<Broken>) {
             let done: Vec<&Entry> = entries.iter().copied().filter(|entry| entry.succeeded()).collect();
             for pair in done.windows(2) {
                 let near = pair[1].received.0 - pair[0].received.0 < STATUS_PERIOD;
-                if near && view.life(pair[0].received) == view.life(pair[1].received) {
+                // A successor of the same name is another object, and its writer another actor.
+                let uid = |entry: &Entry| entry.result().map(|object| object["metadata"]["uid"].clone());
+                if near && uid(pair[0]) == uid(pair[1]) && view.life(pair[0].received) == view.life(pair[1].received) {
                     report(broken, Promise::S6, format!("{place} written twice within a second"), pair);
                 }
             }

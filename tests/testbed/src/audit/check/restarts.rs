@@ -116,7 +116,9 @@ fn input_changed(view: &View<'_>, key: &Key, since: Micros, until: Micros) -> bo
             "secrets" => true,
             "dittoservers" if object.api_group == GROUP && object.name == key.3 && object.subresource.is_empty() => {
                 let generation = |object: &Value| object["metadata"]["generation"].as_i64();
+                // A server's creation comes before its StatefulSet's.
                 match (view.history.before(entry), entry.result()) {
+                    _ if entry.verb == "create" => false,
                     (Some(before), Some(after)) => generation(before.object) != generation(after),
                     _ => true,
                 }

@@ -15,6 +15,7 @@ pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
         .history
         .of_kind("apps", "statefulsets")
         .any(|(_, states)| states.iter().any(|state| state.object["status"]["readyReplicas"].is_i64()));
+    let killed = view.facts.starts.len() > 1;
     for (key, states) in view.history.of_kind(GROUP, "dittoservers") {
         let set_key = ("apps".to_owned(), "statefulsets".to_owned(), key.2.clone(), key.3.clone());
         let sets = view.history.states(&set_key);
@@ -36,7 +37,7 @@ pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
             }
             let known = at.checked_sub(1).map(|before| &states[before].object["status"]["observedGeneration"]);
             let advanced = known.and_then(Value::as_i64).unwrap_or_default() < observed;
-            if advanced && in_hash(server) && !applied(states, sets, observed, state.entry) {
+            if advanced && in_hash(server) && !applied(states, sets, observed, state.entry, killed) {
                 fail(format!("observedGeneration {observed} before the StatefulSet was written for it"));
             }
             let hash = server["status"]["configHash"].as_str().unwrap_or_default();
@@ -58,17 +59,22 @@ fn in_hash(server: &Value) -> bool {
         && !server["metadata"]["deletionTimestamp"].is_string()
 }
 
-/// Whether the StatefulSet was written, by an operator, between the spec's write and the status's.
-fn applied(states: &[State<'_>], sets: &[State<'_>], generation: i64, told: &Entry) -> bool {
+/// Whether the StatefulSet was written, by an operator, between the spec's write and the status's. Of a write whose answer
+/// a `killed` operator did not live to hear, only a later read may tell.
+fn applied(states: &[State<'_>], sets: &[State<'_>], generation: i64, told: &Entry, killed: bool) -> bool {
+    let version = |set: &State<'_>| set.object["metadata"]["generation"].as_i64();
     let of = |state: &&State<'_>| state.object["metadata"]["generation"].as_i64() == Some(generation);
     // A generation whose write the log does not show cannot be judged.
     let Some(spec) = states.iter().find(of).filter(|state| state.written) else { return true };
-    sets.iter().any(|set| {
-        set.written
+    sets.iter().enumerate().any(|(at, set)| {
+        let heard = set.written
             && set.entry.object.subresource.is_empty()
-            && set.entry.user.starts_with("system:serviceaccount:")
-            && set.entry.received >= spec.entry.received
-            && set.entry.finished <= told.received
+            && set.entry.user.starts_with("system:serviceaccount:");
+        let unheard = || {
+            let before = at.checked_sub(1).map(|before| version(&sets[before]));
+            killed && !set.written && before.is_none_or(|before| before < version(set))
+        };
+        (heard || unheard()) && set.entry.received >= spec.entry.received && set.entry.finished <= told.received
     })
 }
 
@@ -124,6 +130,23 @@ mod tests {
         run.drop_last();
         run.stateful_set(OPERATOR, 14, |set| set["metadata"]["labels"] = json!({})).at(4500);
         run.status(15, json!({"observedGeneration": 2})).at(5000);
+        assert!(!judged(&run).contains(&S9));
+    }
+
+    #[test]
+    fn a_write_that_a_killed_operator_did_not_hear_of_is_known_from_a_read() {
+        let mut run = created();
+        run.user_server(|server| {
+            server["metadata"]["generation"] = json!(2);
+            server["metadata"]["resourceVersion"] = json!("12");
+        })
+        .at(4000);
+        let read = |set: &mut serde_json::Value| set["metadata"]["generation"] = json!(2);
+        run.stateful_set(OPERATOR, 14, read).at(4500);
+        run.facts.entries.last_mut().unwrap().verb = "get".to_owned();
+        run.status(15, json!({"observedGeneration": 2})).at(5000);
+        assert!(judged(&run).contains(&S9), "the one operator knows what it wrote");
+        run.facts.starts = vec![super::Micros(0), super::Micros(4_400_000)];
         assert!(!judged(&run).contains(&S9));
     }
 

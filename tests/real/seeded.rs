@@ -1,0 +1,182 @@
+//! The checker itself on trial: the operator is built with faults that tests can switch on, and each has to be found, as
+//! the breach of the promise that it is.
+//!
+//! | fault | what it does | found as |
+//! |---|---|---|
+//! | second-writer | each replace is sent twice at once | S1 |
+//! | no-hold | a port change is not held back from the running pod | S2 |
+//! | hash-of-the-process | another config hash after each restart of the operator | S2 |
+//! | delete-without-uid | deletes carry no uid | S3 |
+//! | adopt-foreign | a Service of our name is overwritten, whosever it is | S3 |
+//! | error-is-empty | a poll that failed counts as "no adapter runs" | S5 |
+//! | absence-is-empty | before the first answer no adapter is taken to run | S5 |
+//! | rewrite-services | Services are written although nothing differs | S6 |
+//! | rewrite-config-map | the ConfigMap likewise | S6 |
+//! | list-storm | everything is listed anew each second | S6 |
+//! | no-pace | the status is written at once, however often | S6 |
+//! | foreign-namespace | a Secret of another namespace is asked for | S7 |
+//! | secret-in-log | a password in the log | S8 |
+//! | secret-in-event | a password in an event | S8 |
+//! | status-ahead | observedGeneration is ahead of the generation | S9 |
+//! | ready-too-early | Ready before there is a pod | S9 |
+
+use std::time::Duration;
+
+use dittofs_testbed::audit::{self, Expect, Promise, Report};
+use dittofs_testbed::cluster::resources;
+use dittofs_testbed::dittofs::{Mode, Scope};
+use dittofs_testbed::operator::OperatorOptions;
+use dittofs_testbed::world::SHUTDOWN;
+use futures::{FutureExt as _, StreamExt as _};
+use serde_json::json;
+
+use crate::support::{Bed, SOON};
+
+/// What the test does beside letting a server become ready and stopping one of its adapters.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// A Service that a user made has a name of ours.
+    ForeignService,
+    /// The DittoFS API answers nothing valid for a while.
+    FailingApi,
+    /// The operator is killed and started again, while the API is silent.
+    Restart,
+    /// The test waits until everything was listed a second time.
+    SecondList,
+}
+
+const FAULTS: [(&str, Beside, Promise); 16] = [
+    ("second-writer", Beside::Nothing, Promise::S1),
+    ("no-hold", Beside::Nothing, Promise::S2),
+    ("hash-of-the-process", Beside::Restart, Promise::S2),
+    ("delete-without-uid", Beside::Nothing, Promise::S3),
+    ("adopt-foreign", Beside::ForeignService, Promise::S3),
+    ("error-is-empty", Beside::FailingApi, Promise::S5),
+    ("absence-is-empty", Beside::Restart, Promise::S5),
+    ("rewrite-services", Beside::Nothing, Promise::S6),
+    ("rewrite-config-map", Beside::Nothing, Promise::S6),
+    ("list-storm", Beside::SecondList, Promise::S6),
+    ("no-pace", Beside::Nothing, Promise::S6),
+    ("foreign-namespace", Beside::Nothing, Promise::S7),
+    ("secret-in-log", Beside::Restart, Promise::S8),
+    ("secret-in-event", Beside::Restart, Promise::S8),
+    ("status-ahead", Beside::Nothing, Promise::S9),
+    ("ready-too-early", Beside::Nothing, Promise::S9),
+];
+
+/// Waits, without judging, until something is so: a broken operator may never get there.
+async fn hope(bed: &Bed, what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let looked = bed.world.wait_until(what, SOON, async || if so().await { Ok(()) } else { Err(String::new()) }).await;
+    if looked.is_err() {
+        println!("{what}: never came true");
+    }
+}
+
+async fn adapter_services(bed: &Bed) -> usize {
+    bed.world.adapter_services("files").await.map_or(0, |services| services.len())
+}
+
+async fn story(fault: &str, beside: Beside) -> Report {
+    let mut bed = Bed::idle("seeded").await;
+    let namespace = bed.world.namespace().clone();
+    if beside == Beside::ForeignService {
+        let theirs = json!({"metadata": {"name": "files-file"}, "spec": {"ports": [{"port": 1}]}});
+        namespace.create_object(resources::SERVICES, &theirs).await.expect("a Service of a user");
+    }
+    let env = vec![("DITTOFS_FAULTS".to_owned(), fault.to_owned())];
+    let options = OperatorOptions { env, ..bed.options() };
+    bed.world.start_operator(options).await.expect("the operator starts");
+    let spec = json!({"adapterDiscovery": {"pollingInterval": "1s"}});
+    bed.world.apply_server("files", &spec).await.expect("the server is accepted");
+    hope(&bed, "two adapter Services", async || adapter_services(&bed).await == 2).await;
+    hope(&bed, "a pod", async || {
+        let set = bed.world.stateful_set("files").await.unwrap_or_default();
+        set["status"]["readyReplicas"] == 1
+    })
+    .await;
+    match beside {
+        Beside::FailingApi => {
+            bed.dittofs("files").set_mode(Mode::Status(500), Scope::AdaptersList);
+            polls(&bed, 3).await;
+            if fault != "none" {
+                hope(&bed, "a removal", async || adapter_services(&bed).await < 2).await;
+            }
+            bed.dittofs("files").heal();
+        }
+        Beside::Restart => {
+            bed.dittofs("files").set_mode(Mode::Hang, Scope::AdaptersList);
+            bed.world.operator().restart().await.expect("the operator starts again");
+            bed.world.operator().wait_ready().await.expect("it becomes ready");
+            polls(&bed, 1).await;
+            if ["hash-of-the-process", "absence-is-empty"].contains(&fault) {
+                hope(&bed, "a removal or another pod", async || {
+                    adapter_services(&bed).await < 2 || bed.world.pod_starts().await.unwrap_or_default() > 1
+                })
+                .await;
+            }
+            bed.dittofs("files").heal();
+            bed.dittofs("files").restart();
+        }
+        Beside::SecondList => {
+            hope(&bed, "a second list", async || {
+                let listed = |line: &&String| line.contains("\"listed\"") && line.contains("Service");
+                bed.world.operator().logs().iter().filter(listed).count() > 1
+            })
+            .await;
+        }
+        Beside::Nothing | Beside::ForeignService => {}
+    }
+    bed.dittofs("files").stop_adapter("smb");
+    hope(&bed, "one adapter Service", async || adapter_services(&bed).await == 1).await;
+    hope(&bed, "the container ports", async || {
+        let set = bed.world.stateful_set("files").await.unwrap_or_default();
+        !set["spec"]["template"].to_string().contains("adapter-smb")
+    })
+    .await;
+    let timeline = audit::timeline(bed.world.stand_in());
+    bed.world.operator().sigterm(SHUTDOWN).await.expect("it ends");
+    let expect = Expect { pod_starts: Some(1), timeline: Some(timeline), ..Expect::default() };
+    let report = audit::check(bed.world.cluster(), bed.world.operator(), expect).await;
+    let _ = namespace.discard().await;
+    report
+}
+
+async fn polls(bed: &Bed, more: usize) {
+    let server = bed.dittofs("files");
+    let before = server.polls().len();
+    server
+        .wait_for(|log| log.iter().filter(|request| request.is_poll()).count() >= before + more, Duration::from_mins(1))
+        .await
+        .expect("the server is polled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_seeded_fault_of_the_operator_is_found() {
+    let reports: Vec<_> = futures::stream::iter(FAULTS)
+        .map(|(fault, beside, promise)| story(fault, beside).map(move |report| (fault, promise, report)))
+        .buffer_unordered(4)
+        .collect()
+        .await;
+    let mut missed = Vec::new();
+    for (fault, promise, report) in &reports {
+        let mut found: Vec<Promise> = report.broken.iter().map(|broken| broken.promise).collect();
+        found.dedup();
+        let words = report.broken.iter().find(|broken| broken.promise == *promise).map(|broken| broken.words.clone());
+        println!("| {fault} | {promise:?} | {found:?} | {} |", words.clone().unwrap_or_default());
+        if words.is_none() {
+            missed.push(format!("{fault} should break {promise:?}: {report}"));
+        }
+    }
+    assert_eq!(reports.len(), FAULTS.len());
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_fault_the_same_stories_are_clean() {
+    // A second list does not come within this test.
+    let besides = [Beside::Nothing, Beside::ForeignService, Beside::FailingApi, Beside::Restart];
+    for report in futures::future::join_all(besides.map(|beside| story("none", beside))).await {
+        assert!(report.is_clean(), "{report}");
+    }
+}
