@@ -262,7 +262,7 @@ fn wanted_ports(adapters: &[ObservedAdapter], before: &[(String, Value)]) -> Vec
                 wanted.push((name, port.clone()));
             }
             (AdapterState::Running, _) => {
-                wanted.push((name.clone(), json!({"name": name, "containerPort": adapter.port, "protocol": "TCP"})))
+                wanted.push((name.clone(), json!({"name": name, "containerPort": adapter.port, "protocol": "TCP"})));
             }
             (AdapterState::Passage, Some((_, port))) => wanted.push((name, port.clone())),
             (AdapterState::Passage, None) | (AdapterState::Stopped, _) => {}
