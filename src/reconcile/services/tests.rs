@@ -236,6 +236,14 @@ fn a_service_that_is_being_deleted_is_not_deleted_again_and_its_successor_waits(
     assert_eq!(namespace.reconcile(Some(&running(&[("nfs", 13049)]))), ["+files-adapter-nfs"]);
 }
 
+/// Where the ports of the `-file` Service lead: (nfs, smb).
+fn targets(namespace: &Namespace) -> (u64, u64) {
+    let ports = &namespace.get("files-file").unwrap()["spec"]["ports"];
+    let number = |at: usize, field: &str| ports[at][field].as_u64().unwrap();
+    assert_eq!((number(0, "port"), number(1, "port")), (2049, 445), "what clients use never moves");
+    (number(0, "targetPort"), number(1, "targetPort"))
+}
+
 #[test]
 fn the_file_service_leads_where_the_adapter_listens() {
     use AdapterState::{Passage, Running, Stopped};
@@ -244,18 +252,12 @@ fn the_file_service_leads_where_the_adapter_listens() {
         namespace.reconcile(adapters);
         targets(&namespace)
     };
-    fn targets(namespace: &Namespace) -> (u64, u64) {
-        let ports = &namespace.get("files-file").unwrap()["spec"]["ports"];
-        let number = |at: usize, field: &str| ports[at][field].as_u64().unwrap();
-        assert_eq!((number(0, "port"), number(1, "port")), (2049, 445), "what clients use never moves");
-        (number(0, "targetPort"), number(1, "targetPort"))
-    }
     assert_eq!(fresh(None), (2049, 445), "nothing known: the same number");
     assert_eq!(fresh(Some(&[])), (2049, 445), "no such adapter: the same number");
     assert_eq!(fresh(Some(&running(&[("nfs", 12049), ("smb", 1445)]))), (12049, 1445));
     assert_eq!(fresh(Some(&[adapter("nfs", 13049, Passage)])), (13049, 445), "nothing to keep yet");
 
-    let table: [(&str, Option<Vec<ObservedAdapter>>, (u64, u64)); 6] = [
+    let table = [
         ("no poll succeeded: kept", None, (12049, 1445)),
         ("moved", Some(running(&[("nfs", 13049), ("smb", 1445)])), (13049, 1445)),
         ("on its way: kept", Some(vec![adapter("nfs", 13049, Passage), adapter("smb", 1445, Running)]), (12049, 1445)),

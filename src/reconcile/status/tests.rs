@@ -355,7 +355,7 @@ fn the_adapters_are_those_with_a_service_and_their_address_is_its() {
 
 #[test]
 fn each_phase() {
-    let table = [
+    let table = vec![
         ("Running", healthy()),
         ("Pending", healthy().with(|w| w.set = None)),
         ("Pending", healthy().with(|w| w.set = Some(set(0, "r1")))),
