@@ -391,6 +391,15 @@ fn ports_condition(seen: &Observed<'_>) -> Condition {
 }
 
 fn warnings_condition(seen: &Observed<'_>) -> Condition {
+    // Before the first poll the warnings about adapters are not known; those of the same spec stand.
+    let same_spec =
+        seen.previous.and_then(|status| status.get("observedGeneration")?.as_i64()) == Some(seen.generation);
+    if seen.adapters.is_none()
+        && same_spec
+        && let Some(before) = carried(seen, "Warnings")
+    {
+        return before;
+    }
     if seen.warnings.is_empty() {
         condition("Warnings", Truth::No, "NoWarnings", "Nothing doubtful in the spec")
     } else {
