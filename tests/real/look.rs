@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::Bed;
 
 /// Long enough for what may take a whole backoff of the operator, on a busy machine.
-pub(crate) const LATER: Duration = Duration::from_secs(60);
+pub(crate) const LATER: Duration = Duration::from_mins(1);
 
 /// Annotation with the config hash of the pod template.
 pub(crate) const HASH: &str = "dittofs.io/config-hash";
