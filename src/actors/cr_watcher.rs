@@ -174,3 +174,7 @@ impl Handler<Stop> for CrWatcher {
         ctx.stop();
     }
 }
+
+#[cfg(test)]
+#[path = "tests/cr_watcher.rs"]
+mod tests;

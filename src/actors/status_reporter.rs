@@ -25,8 +25,6 @@ use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 const PACE: Duration = Duration::from_secs(1);
 /// How long the first write waits for the first facts: a status that knows nothing yet is worth no write.
 const GATHER: Duration = Duration::from_millis(300);
-/// How long a new reporter leaves a status as it stands for siblings that have not spoken yet.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the siblings said.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +34,6 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
-}
-
-impl Facts {
-    /// Whether every writer has spoken. What the poller has not said yet is read from the status as it stands.
-    fn are_complete(&self) -> bool {
-        self.config.is_some() && self.ports.is_some() && self.services.is_some()
-    }
 }
 
 /// What we last wrote: newer than the cache until the watch has caught up.
@@ -151,18 +142,11 @@ impl Run {
         let settled = Outcome { written: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);
-        // Before all have spoken, a healthy server would be called unready for a moment, by a restart of the operator.
-        let age = self.born.elapsed();
-        let acted_upon = spec.server.is_ok() && !spec.deleting;
-        let takes_over = self.written.is_none() && previous.is_some();
-        if takes_over && acted_upon && !self.facts.are_complete() && age < PATIENCE {
-            return Outcome { written: None, verdict: Verdict::After(PATIENCE.saturating_sub(age)) };
-        }
         let derived = self.derive(&spec, previous.as_ref());
         let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
         let wait = match &self.written {
             Some(last) => PACE.saturating_sub(last.at.elapsed()),
-            None => GATHER.saturating_sub(age),
+            None => GATHER.saturating_sub(self.born.elapsed()),
         };
         if !wait.is_zero() && !crate::fault::on("no-pace") {
             return Outcome { written: None, verdict: Verdict::After(wait) };

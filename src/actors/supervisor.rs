@@ -360,7 +360,7 @@ fn peers(ports: &Addr<PortReconciler>, services: &Addr<ServiceReconciler>, statu
     }
 }
 
-/// What of a server its writers act upon: generation, deletion, finalizers, labels and annotations.
+/// What of a server its writers act upon: generation, deletion, finalizers and annotations.
 fn print_of(spec: &Spec) -> (i64, bool, Value, Value) {
     let field = |name: &str| spec.object.get("metadata").and_then(|meta| meta.get(name)).cloned().unwrap_or_default();
     (spec.generation, spec.deleting, field("finalizers"), field("annotations"))

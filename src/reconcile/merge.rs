@@ -28,12 +28,15 @@ const UNIONS: &[&[&str]] = &[
     &["configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected", "hostPath", "csi", "ephemeral", "nfs"],
 ];
 
+/// Maps whose keys are anybody's choice: one called like a member of a union is none.
+const TEXT_MAPS: &[&str] = &["labels", "annotations", "nodeSelector", "selector", "matchLabels", "data"];
+
 /// Merges `desired` into `live`: what `desired` names is set, what `last` named and `desired` does not is removed,
 /// everything else stays as it is.
 pub(super) fn merge(live: &Value, last: Option<&Value>, desired: &Value) -> Value {
     match (live, desired) {
         (Value::Object(live), Value::Object(desired)) => {
-            Value::Object(merge_objects(live, last.and_then(Value::as_object), desired))
+            Value::Object(merge_objects(live, last.and_then(Value::as_object), desired, UNIONS))
         }
         _ => desired.clone(),
     }
@@ -43,12 +46,13 @@ fn merge_objects(
     live: &Map<String, Value>,
     last: Option<&Map<String, Value>>,
     desired: &Map<String, Value>,
+    unions: &[&[&str]],
 ) -> Map<String, Value> {
     let mut merged = live.clone();
     for gone in last.into_iter().flat_map(Map::keys).filter(|key| !desired.contains_key(*key)) {
         merged.remove(gone);
     }
-    for union in UNIONS {
+    for union in unions {
         if union.iter().any(|member| desired.contains_key(*member)) {
             merged.retain(|key, _| !union.contains(&key.as_str()) || desired.contains_key(key));
         }
@@ -73,7 +77,7 @@ fn merge_field(key: &str, live: &Value, last: Option<&Value>, desired: &Value) -
                 Some(merge_key) if desired.iter().all(|item| item.get(merge_key).is_some()) => {
                     Value::Array(merge_keyed(merge_key, live, last.and_then(Value::as_array), desired))
                 }
-                _ => Value::Array(merge_positional(live, desired)),
+                _ => Value::Array(merge_positional(live, last.and_then(Value::as_array), desired)),
             }
         }
         (Value::Object(live), Value::Object(wanted)) if matches!(key, "limits" | "requests") => {
@@ -81,6 +85,9 @@ fn merge_field(key: &str, live: &Value, last: Option<&Value>, desired: &Value) -
         }
         // A Service's selector is one value: a label that somebody added to it takes every pod away.
         (Value::Object(_), Value::Object(_)) if key == "selector" => desired.clone(),
+        (Value::Object(live), Value::Object(wanted)) if TEXT_MAPS.contains(&key) => {
+            Value::Object(merge_objects(live, last.and_then(Value::as_object), wanted, &[]))
+        }
         (Value::String(present), Value::String(wanted)) if key == "sizeLimit" && same_quantity(present, wanted) => {
             Value::String(present.clone())
         }
@@ -113,9 +120,10 @@ fn merge_keyed(merge_key: &str, live: &[Value], last: Option<&Vec<Value>>, desir
 }
 
 /// A list without a key is ours as a whole; defaults inside its items are kept where the items correspond.
-fn merge_positional(live: &[Value], desired: &[Value]) -> Vec<Value> {
+fn merge_positional(live: &[Value], last: Option<&Vec<Value>>, desired: &[Value]) -> Vec<Value> {
     if live.len() == desired.len() {
-        live.iter().zip(desired).map(|(live, wanted)| merge(live, None, wanted)).collect()
+        let last = |at: usize| last.filter(|last| last.len() == live.len()).and_then(|last| last.get(at));
+        live.iter().zip(desired).enumerate().map(|(at, (live, wanted))| merge(live, last(at), wanted)).collect()
     } else {
         desired.to_vec()
     }
@@ -127,7 +135,7 @@ fn merge_quantities(
     last: Option<&Map<String, Value>>,
     desired: &Map<String, Value>,
 ) -> Map<String, Value> {
-    let mut merged = merge_objects(live, last, desired);
+    let mut merged = merge_objects(live, last, desired, &[]);
     for (key, wanted) in desired {
         if let (Some(Value::String(present)), Value::String(wanted)) = (live.get(key), wanted)
             && same_quantity(present, wanted)
@@ -273,6 +281,27 @@ mod tests {
             merge(&live, None, &json!({"tolerations": [{"key": "b"}, {"key": "c"}]})),
             json!({"tolerations": [{"key": "b"}, {"key": "c"}]})
         );
+    }
+
+    #[test]
+    fn what_an_item_of_such_a_list_no_longer_says_goes_and_its_defaults_stay() {
+        let live = json!({"tolerations": [{"key": "a", "operator": "Equal", "value": "x", "defaulted": 1}]});
+        let last = json!({"tolerations": [{"key": "a", "operator": "Equal", "value": "x"}]});
+        let desired = json!({"tolerations": [{"key": "a", "operator": "Exists"}]});
+        assert_eq!(
+            merge(&live, Some(&last), &desired),
+            json!({"tolerations": [{"key": "a", "operator": "Exists", "defaulted": 1}]}),
+            "a toleration that exists must have no value: the API server would refuse it for ever"
+        );
+    }
+
+    #[test]
+    fn a_foreign_annotation_called_like_a_member_of_a_union_survives() {
+        let live = json!({"metadata": {"annotations": {"secret": "theirs"}, "labels": {"value": "theirs"}}});
+        let desired = json!({"metadata": {"annotations": {"nfs": "ours"}, "labels": {"valueFrom": "ours"}}});
+        let merged = merge(&live, None, &desired);
+        assert_eq!(merged["metadata"]["annotations"], json!({"nfs": "ours", "secret": "theirs"}));
+        assert_eq!(merged["metadata"]["labels"], json!({"valueFrom": "ours", "value": "theirs"}));
     }
 
     #[test]

@@ -30,6 +30,12 @@ fn ports_mut(template: &mut Value) -> Option<&mut Vec<Value>> {
     container_mut(template)?.get_mut("ports")?.as_array_mut()
 }
 
+/// Whether there is anything to declare ports in.
+pub(super) fn has_container(template: &Value) -> bool {
+    let containers = template.pointer("/spec/containers").and_then(Value::as_array);
+    containers.is_some_and(|all| all.iter().any(|one| one.get("name").and_then(Value::as_str) == Some(CONTAINER)))
+}
+
 /// Name and whole entry of each adapter port, sorted by name.
 pub(super) fn adapter_ports(template: &Value) -> Vec<(String, Value)> {
     let mut found: Vec<(String, Value)> = template
@@ -47,7 +53,7 @@ pub(super) fn adapter_ports(template: &Value) -> Vec<(String, Value)> {
     found
 }
 
-/// Makes the adapter ports exactly `wanted`. Ports that stay keep their place; nothing moves when nothing differs.
+/// Makes the adapter ports exactly `wanted`, sorted behind the others; nothing moves when nothing differs.
 pub(super) fn set_adapter_ports(template: &mut Value, wanted: &[(String, Value)]) {
     if adapter_ports(template) == wanted {
         return;
@@ -59,6 +65,16 @@ pub(super) fn set_adapter_ports(template: &mut Value, wanted: &[(String, Value)]
     ports.extend(wanted.iter().map(|(_, port)| port.clone()));
     if ports.is_empty() {
         container.remove("ports");
+    }
+}
+
+/// Puts the adapter ports behind the others, sorted: the order in which [`set_adapter_ports`] leaves them, so that
+/// ports which go and come back give the very template that was there before.
+pub(super) fn move_adapter_ports_last(template: &mut Value) {
+    let sorted = adapter_ports(template);
+    if let Some(ports) = ports_mut(template) {
+        ports.retain(|port| !is_adapter(port));
+        ports.extend(sorted.into_iter().map(|(_, port)| port));
     }
 }
 
@@ -145,6 +161,18 @@ mod tests {
     fn nothing_moves_when_nothing_differs() {
         let mut t = template(&json!([port("adapter-smb", 2), port("api", 8080), port("adapter-nfs", 1)]));
         let before = t.clone();
+        set_adapter_ports(&mut t, &wanted(&[("adapter-nfs", 1), ("adapter-smb", 2)]));
+        assert_eq!(t, before);
+    }
+
+    #[test]
+    fn ports_that_go_and_come_back_leave_the_template_as_it_was_once_they_stand_last() {
+        let mut t = template(&json!([port("adapter-smb", 2), port("adapter-nfs", 1), port("api", 8080)]));
+        move_adapter_ports_last(&mut t);
+        let before = t.clone();
+        assert_eq!(before, template(&json!([port("api", 8080), port("adapter-nfs", 1), port("adapter-smb", 2)])));
+        set_adapter_ports(&mut t, &wanted(&[("adapter-smb", 2)]));
+        assert_ne!(t, before);
         set_adapter_ports(&mut t, &wanted(&[("adapter-nfs", 1), ("adapter-smb", 2)]));
         assert_eq!(t, before);
     }

@@ -149,12 +149,10 @@ fn adapter_services(
             plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()) });
         }
     }
-    // A label by mistake makes no adapter Service of a static one.
+    // A static Service stays one, whatever labels somebody puts on it.
     let statics = [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()];
-    for service in live.iter().filter(|service| is_adapter_service(service, &server.uid)) {
-        if statics.iter().any(|name| name == meta(service, "name")) {
-            continue;
-        }
+    let candidates = live.iter().filter(|service| is_adapter_service(service, &server.uid));
+    for service in candidates.filter(|service| !statics.iter().any(|name| name == meta(service, "name"))) {
         let label = service.pointer("/metadata/labels").and_then(|labels| labels.get(ADAPTER_TYPE_LABEL));
         let label = label.and_then(Value::as_str).unwrap_or_default();
         let seen = adapters.iter().find(|adapter| {
@@ -186,3 +184,6 @@ pub fn is_adapter_service(service: &Value, uid: &str) -> bool {
     let label = service.pointer("/metadata/labels").and_then(|labels| labels.get(ADAPTER_SERVICE_LABEL));
     label.and_then(Value::as_str) == Some("true") && owned_by(service, uid)
 }
+
+#[cfg(test)]
+mod tests;

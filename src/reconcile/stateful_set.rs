@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::diff::diff;
 use super::merge::{last_applied, merge, with_last_applied};
-use super::ports::{adapter_ports, set_adapter_ports, without_adapter_ports};
+use super::ports::{adapter_ports, has_container, move_adapter_ports_last, set_adapter_ports, without_adapter_ports};
 use super::{AdapterState, ObservedAdapter, OnPortChange, ValidatedServer, owned_by};
 use crate::build::{
     AdapterPort, CONFIG_HASH_ANNOTATION, HELD_TEMPLATE_ANNOTATION as HELD_TEMPLATE, TemplateInput,
@@ -19,6 +19,9 @@ use crate::build::{
 
 /// Value of [`HELD_TEMPLATE`] in the moment of a held creation, before the API server's defaults are known.
 const HELD_UNSETTLED: &str = "unsettled";
+
+/// The update strategy under which no pod is rolled; only somebody else sets it.
+const ON_DELETE: &str = "OnDelete";
 
 /// What ConfigHasher last said, seen from the generation that is to be applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,7 +151,16 @@ fn runs_what_we_want(pod: &Value, server: &ValidatedServer, hash: &str) -> bool 
     }
     let wanted = desired(server, hash);
     let Some(template) = wanted.pointer("/spec/template") else { return false };
-    let wanted = json!({"metadata": template.get("metadata"), "spec": template.get("spec")});
+    let mut wanted = json!({"metadata": template.get("metadata"), "spec": template.get("spec")});
+    // Admission adds tolerations to every pod (`not-ready`, `unreachable`): ours have to be among them, not alone.
+    if let Some(spec) = wanted.get_mut("spec").and_then(Value::as_object_mut)
+        && let Some(Value::Array(tolerations)) = spec.remove("tolerations")
+    {
+        let present = pod.pointer("/spec/tolerations").and_then(Value::as_array);
+        if !tolerations.iter().all(|ours| present.is_some_and(|all| all.contains(ours))) {
+            return false;
+        }
+    }
     merge(pod, None, &wanted) == *pod
 }
 
@@ -171,25 +183,34 @@ fn plan_replace(input: Input<'_>, live: &Value) -> Plan {
     };
     let ports_before = adapter_ports(&live["spec"]["template"]);
     let ports_wanted = input.adapters.map_or_else(|| ports_before.clone(), |seen| wanted_ports(seen, &ports_before));
-    let ports_differ = ports_wanted != ports_before;
+    let ports_differ = ports_wanted != ports_before && has_container(&next["spec"]["template"]);
 
     let hold = Hold::read(live);
     let base_before = template_hash(&live["spec"]["template"]);
     let base_after = template_hash(&next["spec"]["template"]);
-    let verdict =
-        hold.decide(base_before != base_after, &base_before, ports_differ, input.server.rollout.on_port_change);
+    let base_changes = base_before != base_after;
+    // A pod that is started while one of its Secrets is missing comes up broken: not even those who want their ports
+    // at once want that.
+    let policy = match (input.hash, input.server.rollout.on_port_change) {
+        (HashInput::Held, OnPortChange::Immediate) => OnPortChange::WithNextRollout,
+        (_, policy) => policy,
+    };
+    let verdict = hold.decide(base_changes, &base_before, ports_differ, policy);
     match verdict.ports {
         Ports::Write => set_adapter_ports(&mut next["spec"]["template"], &ports_wanted),
         Ports::Leave => {}
     }
+    if base_changes {
+        move_adapter_ports_last(&mut next["spec"]["template"]);
+    }
     match verdict.partition {
         Partition::Leave => {}
         Partition::Hold => {
-            next["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
+            set_partition(&mut next, 1);
             next["metadata"]["annotations"][HELD_TEMPLATE] = json!(base_after);
         }
         Partition::Lift => {
-            next["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}});
+            set_partition(&mut next, 0);
             if let Some(annotations) = next.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
                 annotations.remove(HELD_TEMPLATE);
             }
@@ -206,10 +227,19 @@ fn plan_replace(input: Input<'_>, live: &Value) -> Plan {
         rolls: hold.pods > 0
             && (template_changes
                 && verdict.partition != Partition::Hold
-                && !(hold.held() && verdict.partition == Partition::Leave)
+                && !(hold.protects() && verdict.partition == Partition::Leave)
                 || verdict.partition == Partition::Lift && !hold.settled),
         deferred: verdict.deferred,
         object: Box::new(next),
+    }
+}
+
+/// Sets the partition and nothing else of the update strategy. `OnDelete` has none, and is somebody's choice.
+fn set_partition(object: &mut Value, partition: i64) {
+    let strategy = &mut object["spec"]["updateStrategy"];
+    if strategy.get("type").and_then(Value::as_str) != Some(ON_DELETE) {
+        strategy["type"] = json!("RollingUpdate");
+        strategy["rollingUpdate"]["partition"] = json!(partition);
     }
 }
 
@@ -264,6 +294,8 @@ struct Hold<'a> {
     annotation: Option<&'a str>,
     /// `spec.updateStrategy.rollingUpdate.partition`.
     partition: i64,
+    /// `spec.updateStrategy.type` is [`ON_DELETE`].
+    on_delete: bool,
     /// Pods that exist, by a status that is of this generation.
     pods: i64,
     /// Every pod runs the newest revision, by a status that is of this generation.
@@ -306,6 +338,7 @@ impl<'a> Hold<'a> {
                 .and_then(|all| all.get(HELD_TEMPLATE))
                 .and_then(Value::as_str),
             partition: number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0),
+            on_delete: text("/spec/updateStrategy/type") == Some(ON_DELETE),
             pods,
             settled: current
                 && revision.is_some()
@@ -317,6 +350,11 @@ impl<'a> Hold<'a> {
 
     fn held(&self) -> bool {
         self.annotation.is_some() && self.partition > 0
+    }
+
+    /// Whether a change of the template leaves the running pod alone, by our hold or by somebody's own choice.
+    fn protects(&self) -> bool {
+        self.partition > 0 || self.on_delete
     }
 
     /// `base_changes`: our own change of the template goes beyond adapter ports. `base`: hash of the live template
@@ -331,9 +369,14 @@ impl<'a> Hold<'a> {
         if self.annotation == Some(HELD_UNSETTLED) && held {
             return Verdict { ports: Ports::Leave, partition: Partition::Hold, deferred: true };
         }
-        // Somebody changed the template, or opened the partition, under the hold: their rollout takes the ports along.
-        if self.annotation.is_some() && (!held || self.annotation != Some(base)) {
+        // Somebody changed the template under the hold: their rollout takes the ports along.
+        if held && self.annotation != Some(base) {
             return lift;
+        }
+        // Somebody opened the partition: what was held rolls, or has rolled. Ports that differ once more would start
+        // the pod a second time; they are decided apart, once the hold is gone.
+        if self.annotation.is_some() && !held {
+            return Verdict { ports: Ports::Leave, partition: Partition::Lift, deferred: ports_differ };
         }
         if held && (policy == OnPortChange::Immediate || !ports_differ && self.settled) {
             return lift;
@@ -347,8 +390,8 @@ impl<'a> Hold<'a> {
                 Verdict { ports: Ports::Leave, partition: Partition::Leave, deferred: true }
             }
             OnPortChange::Deferred if held => Verdict { deferred: true, ..leave_partition },
-            // A foreign partition is its owner's; a hold of ours would later lift it.
-            OnPortChange::Deferred if self.partition > 0 => leave_partition,
+            // A foreign partition or strategy is its owner's, and protects the pod; a hold of ours would later lift it.
+            OnPortChange::Deferred if self.protects() => leave_partition,
             OnPortChange::Deferred if self.settled => {
                 Verdict { ports: Ports::Write, partition: Partition::Hold, deferred: true }
             }
@@ -357,3 +400,12 @@ impl<'a> Hold<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod hold_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod template_tests;

@@ -123,22 +123,7 @@ enum Truth {
     Unknown,
 }
 
-/// Every reason that a poll gives a condition.
-const POLL_REASONS: [&str; 7] = [
-    "AuthenticationSucceeded",
-    "AuthenticationFailed",
-    "APIUnreachable",
-    "AdaptersListed",
-    "BadAnswer",
-    "Stopped",
-    "NotPolledYet",
-];
-
 impl Truth {
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Yes, Self::No, Self::Unknown].into_iter().find(|truth| truth.as_str() == text)
-    }
-
     fn as_str(self) -> &'static str {
         match self {
             Self::Yes => "True",
@@ -151,19 +136,23 @@ impl Truth {
 struct Condition {
     kind: &'static str,
     truth: Truth,
-    reason: &'static str,
+    reason: String,
     message: String,
 }
 
-fn condition(kind: &'static str, truth: Truth, reason: &'static str, message: impl Into<String>) -> Condition {
-    Condition { kind, truth, reason, message: message.into() }
+fn condition(kind: &'static str, truth: Truth, reason: &str, message: impl Into<String>) -> Condition {
+    Condition { kind, truth, reason: reason.to_owned(), message: message.into() }
 }
 
 /// The whole `.status` that the CR should have.
 pub fn derive(seen: Observed<'_>) -> Value {
     let number = |field: &str| seen.stateful_set.and_then(|set| set.get("status")?.get(field)?.as_i64()).unwrap_or(0);
     let (replicas, ready, available) = (number("replicas"), number("readyReplicas"), number("availableReplicas"));
-    let wanted = seen.server.map_or(0, |server| i64::from(server.replicas));
+    // What an unreadable spec asks for is not known; what the StatefulSet was told last still is.
+    let wanted = seen.server.map_or_else(
+        |_| seen.stateful_set.and_then(|set| set.pointer("/spec/replicas")?.as_i64()).unwrap_or(1),
+        |server| i64::from(server.replicas),
+    );
 
     let mut conditions = vec![
         available_condition(wanted, available),
@@ -272,15 +261,15 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
     if let Some(problem) = seen.ports.and_then(|ports| ports.problem.as_deref()) {
         missing.push(problem.to_owned());
     }
-    match seen.services {
-        None => missing.push("Services were not reconciled yet".into()),
-        Some(services) => {
-            missing.extend(services.problems.iter().cloned());
-            missing.extend(services.waiting.iter().map(|name| format!("Service {name} is being deleted")));
-        }
+    if let Some(services) = seen.services {
+        missing.extend(services.problems.iter().cloned());
+        missing.extend(services.waiting.iter().map(|name| format!("Service {name} is being deleted")));
     }
-    if seen.ports.is_none() {
-        missing.push("the StatefulSet was not reconciled yet".into());
+    // Nothing speaks against it, but not everyone has spoken: a restarted operator reports what its predecessor saw.
+    if missing.is_empty() && (seen.services.is_none() || seen.ports.is_none()) {
+        return carried(seen, "Ready").unwrap_or_else(|| {
+            condition("Ready", Truth::No, "ConditionsNotMet", "the server's objects were not reconciled yet")
+        });
     }
     if missing.is_empty() {
         condition("Ready", Truth::Yes, "AllConditionsMet", "The server runs as specified and its adapters are served")
@@ -307,9 +296,9 @@ fn available_condition(wanted: i64, available: i64) -> Condition {
 fn config_condition(seen: &Observed<'_>) -> Condition {
     match (seen.server, seen.config) {
         (Err(problem), _) => condition("ConfigReady", Truth::No, "SpecInvalid", problem),
-        (_, None) => {
+        (_, None) => carried(seen, "ConfigReady").unwrap_or_else(|| {
             condition("ConfigReady", Truth::Unknown, "ConfigMissing", "The configuration was not rendered yet")
-        }
+        }),
         (_, Some(ConfigFact::Valid { .. })) => {
             condition("ConfigReady", Truth::Yes, "ConfigValid", "ConfigMap and Secrets are in place")
         }
@@ -321,12 +310,13 @@ fn config_condition(seen: &Observed<'_>) -> Condition {
 }
 
 fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Condition {
-    let held = seen.ports.is_some_and(|ports| ports.deferred);
     let Some(set) = seen.stateful_set else {
         let reason = if seen.server.is_ok() { "StatefulSetUpdating" } else { "ReconcileComplete" };
         let truth = if seen.server.is_ok() { Truth::Yes } else { Truth::No };
         return condition("Progressing", truth, reason, "There is no StatefulSet yet");
     };
+    // Told by the StatefulSet alone: a port change that only waits to be written holds no rollout back.
+    let held = set.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64).unwrap_or(0) > 0;
     let text = |field: &str| set.get("status").and_then(|status| status.get(field)?.as_str());
     let stale = set.pointer("/status/observedGeneration") != set.pointer("/metadata/generation");
     if stale || (!held && text("currentRevision") != text("updateRevision")) {
@@ -342,7 +332,7 @@ fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Con
 fn authenticated_condition(seen: &Observed<'_>) -> Condition {
     const KIND: &str = "Authenticated";
     match seen.poll {
-        None => unknown_or_before(seen, KIND, "APIUnreachable", "The server was not polled yet"),
+        None => carried_or_unknown(seen, KIND, "APIUnreachable", "The server was not polled yet"),
         Some(PollFact::Answered | PollFact::BadAnswer(_)) => {
             condition(KIND, Truth::Yes, "AuthenticationSucceeded", "Logged in to the server's API")
         }
@@ -356,7 +346,7 @@ fn discovered_condition(seen: &Observed<'_>) -> Condition {
     const KIND: &str = "AdaptersDiscovered";
     let kept = if seen.adapters.is_some() { "; the last known adapters are kept" } else { "" };
     match seen.poll {
-        None => unknown_or_before(seen, KIND, "NotPolledYet", "The server was not polled yet"),
+        None => carried_or_unknown(seen, KIND, "NotPolledYet", "The server was not polled yet"),
         Some(PollFact::Answered) => {
             let count = active(seen.adapters).count();
             condition(KIND, Truth::Yes, "AdaptersListed", format!("{count} adapters run"))
@@ -368,16 +358,20 @@ fn discovered_condition(seen: &Observed<'_>) -> Condition {
     }
 }
 
-/// A restarted operator has polled nothing yet: what its predecessor saw stays until something newer is known.
-fn unknown_or_before(seen: &Observed<'_>, kind: &'static str, reason: &'static str, message: &str) -> Condition {
-    let carried = || {
-        let before = previous_condition(seen.previous, kind)?;
-        let text = |field: &str| before.get(field).and_then(Value::as_str);
-        let truth = Truth::parse(text("status")?)?;
-        let reason = POLL_REASONS.iter().copied().find(|known| Some(*known) == text("reason"))?;
-        Some(condition(kind, truth, reason, text("message")?))
+/// What stood there before: it stays while a restarted operator knows nothing newer.
+fn carried(seen: &Observed<'_>, kind: &'static str) -> Option<Condition> {
+    let before = previous_condition(seen.previous, kind)?;
+    let text = |field: &str| before.get(field).and_then(Value::as_str);
+    let truth = match text("status")? {
+        "True" => Truth::Yes,
+        "False" => Truth::No,
+        _ => Truth::Unknown,
     };
-    carried().unwrap_or_else(|| condition(kind, Truth::Unknown, reason, message))
+    Some(condition(kind, truth, text("reason")?, text("message").unwrap_or_default()))
+}
+
+fn carried_or_unknown(seen: &Observed<'_>, kind: &'static str, reason: &str, message: &str) -> Condition {
+    carried(seen, kind).unwrap_or_else(|| condition(kind, Truth::Unknown, reason, message))
 }
 
 fn ports_condition(seen: &Observed<'_>) -> Condition {
@@ -390,19 +384,9 @@ fn ports_condition(seen: &Observed<'_>) -> Condition {
              nothing that clients use depends on them (kubectl rollout restart applies them now)",
         ),
         Some(_) => condition("PortsRolledOut", Truth::Yes, "RolledOut", "The pod declares its adapters' ports"),
-        None => match previous_condition(seen.previous, "PortsRolledOut")
-            .and_then(|before| before.get("status")?.as_str())
-        {
-            Some("False") => {
-                condition("PortsRolledOut", Truth::No, "Deferred", "Held back before the operator's restart")
-            }
-            _ => condition(
-                "PortsRolledOut",
-                Truth::Unknown,
-                "NotReconciledYet",
-                "The StatefulSet was not reconciled yet",
-            ),
-        },
+        None => {
+            carried_or_unknown(seen, "PortsRolledOut", "NotReconciledYet", "The StatefulSet was not reconciled yet")
+        }
     }
 }
 
@@ -467,7 +451,7 @@ fn stamp(made: Condition, seen: &Observed<'_>) -> Value {
     if message.chars().count() > MESSAGE_MAX {
         message = message.chars().take(MESSAGE_MAX).chain("…".chars()).collect();
     }
-    // A condition speaks of the generation that it was derived from; one that was only carried over keeps its own.
+    // Never ahead of what was applied, so never that of a spec which is still on its way.
     json!({
         "type": made.kind,
         "status": made.truth.as_str(),
@@ -477,3 +461,6 @@ fn stamp(made: Condition, seen: &Observed<'_>) -> Value {
         "lastTransitionTime": since.unwrap_or_else(|| json!(seen.now)),
     })
 }
+
+#[cfg(test)]
+mod tests;

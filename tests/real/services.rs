@@ -43,14 +43,15 @@ async fn a_service_changes_its_type_in_all_six_directions_and_keeps_what_others_
         uids.push(uid(&service).to_owned());
     }
     let types = ["NodePort", "ClusterIP", "LoadBalancer", "ClusterIP", "NodePort", "LoadBalancer"];
-    for (step, wanted) in types.into_iter().enumerate() {
-        let fields = json!({"type": wanted, "annotations": {"example.com/step": step.to_string()}});
+    for (number, wanted) in types.into_iter().enumerate() {
+        let step = number.to_string();
+        let fields = json!({"type": wanted, "annotations": {"example.com/step": step}});
         bed.patch_spec("files", &json!({"adapterServices": fields, "service": fields})).await;
         for (name, uid_before) in names.iter().zip(&uids) {
             let service = bed
                 .wait_object(resources::SERVICES, name, &format!("to be a {wanted} in step {step}"), |service| {
                     let same = service["spec"]["type"] == wanted
-                        && service["metadata"]["annotations"]["example.com/step"] == step.to_string();
+                        && service["metadata"]["annotations"]["example.com/step"] == step.as_str();
                     if same { Ok(()) } else { Err(format!("{} {}", service["spec"], service["metadata"])) }
                 })
                 .await;
@@ -184,8 +185,10 @@ async fn foreign_objects_of_our_names_are_left_alone_and_told_and_replaced_when_
         assert_eq!(content(&bed.get(*resource, name).await), content(before), "{name} was touched");
     }
 
-    for (server, resource, name, before) in &rows {
+    for (_, resource, name, _) in &rows {
         bed.world.namespace().delete(*resource, name).await.expect("its owner removes it");
+    }
+    for (server, resource, name, before) in &rows {
         bed.world.wait_ready(server).await.expect("the server takes the name");
         let ours = bed.get(*resource, name).await;
         assert_ne!(uid(&ours), uid(before));

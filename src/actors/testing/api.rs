@@ -353,12 +353,12 @@ impl Store {
     /// The two operations that the operator uses: `test`, and `remove` from a list.
     fn json_patch(&mut self, kind: Kind, mut object: Value, patch: &Value) -> Reply {
         for step in patch.as_array().into_iter().flatten() {
-            let path = step["path"].as_str().unwrap_or_default();
+            let place = step["path"].as_str().unwrap_or_default();
             match step["op"].as_str() {
-                Some("test") if object.pointer(path) == Some(&step["value"]) => {}
+                Some("test") if object.pointer(place) == Some(&step["value"]) => {}
                 Some("test") => return refused(422, "Invalid"),
                 _ => {
-                    let (list, index) = path.rsplit_once('/').unwrap_or_default();
+                    let (list, index) = place.rsplit_once('/').unwrap_or_default();
                     if let (Some(Value::Array(list)), Ok(index)) = (object.pointer_mut(list), index.parse()) {
                         let _: Value = list.remove(index);
                     }

@@ -118,7 +118,7 @@ fn a_missing_user_secret_holds_the_hash_and_is_named_and_the_hash_follows_when_i
         assert!(setup.held_for().contains("has no key signing"), "{}", setup.held_for());
 
         setup.bench.api.change(Kind::Secret, "my-jwt", |held| {
-            held["data"] = secret("", &[("signing", "0123456789abcdef0123456789abcdef")])["data"].clone()
+            held["data"] = secret("", &[("signing", "0123456789abcdef0123456789abcdef")])["data"].clone();
         });
         setup.address.do_send(Poke(Cause::here(CauseKind::SecretChanged)));
         pass(1.0).await;

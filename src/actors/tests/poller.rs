@@ -108,5 +108,5 @@ impl Bed {
 
 /// Time between the starts of polls, in milliseconds.
 fn gaps(polls: &[Record]) -> Vec<u128> {
-    polls.windows(2).map(|pair| (pair[1].at - pair[0].at).as_millis()).collect()
+    polls.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at).as_millis()).collect()
 }

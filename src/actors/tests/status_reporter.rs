@@ -84,7 +84,7 @@ fn at_most_one_write_a_second_and_the_newest_facts_win() {
         pass(3.0).await;
         let at = written_at(&bench);
         assert!((9..=12).contains(&at.len()), "{} writes in 10 s", at.len());
-        assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_secs(1)), "{at:?}");
+        assert!(at.windows(2).all(|pair| pair[1].saturating_sub(pair[0]) >= Duration::from_secs(1)), "{at:?}");
         let message = condition(&bench, "Authenticated")["message"].to_string();
         assert!(message.contains("attempt 399"), "{message}");
     });
@@ -249,20 +249,5 @@ fn a_new_reporter_takes_nothing_back_before_its_siblings_have_spoken() {
         }
         pass(60.0).await;
         assert_eq!((status(&bench), bench.api.count("PATCH")), (before, writes));
-    });
-}
-
-#[test]
-fn siblings_that_stay_silent_are_waited_for_a_while_and_not_for_ever() {
-    run(async {
-        let bench = reported().await;
-        let writes = bench.api.count("PATCH");
-        let address = start(&bench);
-        address.do_send(changed());
-        pass(14.0).await;
-        assert_eq!(bench.api.count("PATCH"), writes);
-        pass(2.0).await;
-        assert_eq!(bench.api.count("PATCH"), writes + 1);
-        assert_eq!(condition(&bench, "ConfigReady")["status"], "Unknown");
     });
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::dittofs::{Mode, Role, Scope};
+use dittofs_testbed::dittofs::{Mode, Record, Role, Scope};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -52,11 +52,11 @@ fn a_token_near_its_end_is_refreshed_and_one_that_cannot_be_leads_to_a_login() {
         bed.server.clear_requests();
         eventually("new tokens are stored", || bed.stores() > stores).await;
         assert_ne!(text(&bed, "access-token"), first);
-        assert!(!bed.server.requests().iter().any(|request| request.is_login()), "by refresh");
+        assert!(!bed.server.requests().iter().any(Record::is_login), "by refresh");
 
         bed.server.set_mode(Mode::Unauthorized, Scope::Refresh);
         bed.server.clear_requests();
-        eventually("a login", || bed.server.requests().iter().any(|request| request.is_login())).await;
+        eventually("a login", || bed.server.requests().iter().any(Record::is_login)).await;
         bed.polls(2).await;
         assert!(bed.answered());
         assert_eq!((bed.observed.count(), bed.bench.api.reasons()), (1, vec!["AuthProvisioned".to_owned()]));
