@@ -237,8 +237,7 @@ impl Run {
                 Ok(())
             }
             Ok(Deletion::AlreadyGone) => Ok(()),
-            // Whether that one is ours the next look tells: the cache has it by then, if it has another uid at all.
-            Ok(Deletion::OtherObject) => Err(format!("Service {} was changed when it was to be deleted", remove.name)),
+            Ok(Deletion::OtherObject) => self.is_another(remove).await,
             Err(error) => {
                 let note = format!("Service {} cannot be deleted: {error}", remove.name);
                 warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted");
@@ -252,6 +251,17 @@ impl Run {
                 );
                 Err(note)
             }
+        }
+    }
+
+    /// Of a deletion that was refused as a conflict: Ok when the object of that name is truly another one, or gone. Some
+    /// other conflict leaves the one that was meant, which is then tried again.
+    async fn is_another(&self, remove: &Remove) -> Result<(), String> {
+        let kept = |why: &dyn std::fmt::Display| format!("Service {} cannot be deleted: {why}", remove.name);
+        match self.deps.cluster.get(Kind::Service, &self.key.namespace, &remove.name).await {
+            Ok(Some(live)) if crate::reconcile::meta(&live, "uid") == remove.uid => Err(kept(&"it was being changed")),
+            Ok(_) => Ok(()),
+            Err(error) => Err(kept(&error)),
         }
     }
 

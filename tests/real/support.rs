@@ -119,7 +119,7 @@ impl Bed {
     /// Waits until the namespace's objects are as in a snapshot.
     pub(crate) async fn wait_same(&self, clean: &Objects, what: &str) {
         self.world
-            .wait_until(what, Duration::from_secs(60), async || {
+            .wait_until(what, Duration::from_mins(1), async || {
                 compare(clean, &snapshot(self.world.namespace(), "files").await)
             })
             .await

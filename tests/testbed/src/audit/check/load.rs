@@ -51,7 +51,10 @@ fn needless_writes(view: &View<'_>, broken: &mut Vec<Broken>) {
     let mut made: HashMap<_, &Entry> = HashMap::new();
     for entry in view.facts.entries.iter().filter(|entry| entry.is_write() && entry.succeeded()) {
         let Some(after) = entry.result().and_then(version_of) else { continue };
-        if entry.verb == "delete" {
+        // The write that takes the last finalizer ends the object, and shows the version that another has made.
+        let meta = &entry.response["metadata"];
+        let ends = meta["deletionTimestamp"].is_string() && meta["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if entry.verb == "delete" || ends {
             continue;
         }
         let first = *made.entry((key_of(entry), after)).or_insert(entry);
@@ -171,6 +174,20 @@ mod tests {
         assert!(judged(&run).contains(&S6));
         run.drop_last();
         run.ours("patch", "services", "files-api").at(3000).request(json!({})).response(changed);
+        assert!(judged(&run).contains(&S6));
+    }
+
+    #[test]
+    fn the_write_that_ends_an_object_shows_a_version_that_it_did_not_make() {
+        let mut run = Run::new();
+        let last = json!({"metadata": {"name": "files", "namespace": "n", "uid": "uid-files", "resourceVersion": "7",
+            "generation": 2, "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        run.user_server(|server| *server = last.clone()).at(1000);
+        let mut held = last;
+        held["metadata"]["finalizers"] = json!(["example.com/theirs"]);
+        run.ours_server("patch", "status").at(1001).request(json!({})).response(held.clone());
+        assert!(!judged(&run).contains(&S6));
+        run.ours_server("patch", "status").at(3000).request(json!({})).response(held);
         assert!(judged(&run).contains(&S6));
     }
 
