@@ -315,11 +315,12 @@ fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Con
         let truth = if seen.server.is_ok() { Truth::Yes } else { Truth::No };
         return condition("Progressing", truth, reason, "There is no StatefulSet yet");
     };
-    // Told by the StatefulSet alone: a port change that only waits to be written holds no rollout back.
+    // Told by the StatefulSet alone: a port change that only waits to be written holds no rollout back, and under a
+    // partition nothing rolls, also before the controller has seen the change that was just held.
     let held = set.pointer("/spec/updateStrategy/rollingUpdate/partition").and_then(Value::as_i64).unwrap_or(0) > 0;
     let text = |field: &str| set.get("status").and_then(|status| status.get(field)?.as_str());
     let stale = set.pointer("/status/observedGeneration") != set.pointer("/metadata/generation");
-    if stale || (!held && text("currentRevision") != text("updateRevision")) {
+    if !held && (stale || text("currentRevision") != text("updateRevision")) {
         let revision = text("updateRevision").unwrap_or("a new revision").to_owned();
         condition("Progressing", Truth::Yes, "StatefulSetUpdating", format!("Rolling to {revision}"))
     } else if replicas != wanted {
