@@ -11,6 +11,10 @@ use dittofs_operator::cli::{Cli, Command, RunArgs};
 use dittofs_operator::run::{Options, RunError, run};
 use dittofs_operator::{build, crd, logging};
 
+/// Many small JSON trees come and go on several threads: this allocator gives their pages back, glibc's keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Worker threads of the runtime: the work is waiting, and memory is paid for each.
 const WORKERS: usize = 2;
 

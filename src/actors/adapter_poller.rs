@@ -18,7 +18,7 @@ use super::messages::{
     AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
     Stop, Wire,
 };
-use super::vault::{KnownVersion, SecretVault};
+use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, NoticeKind};
 use crate::dittofs::{Poll, PollError, Problem, Session};
@@ -47,7 +47,7 @@ pub struct AdapterPoller {
     again: bool,
     /// The credentials changed while a poll was under way.
     touched: bool,
-    known: KnownVersion,
+    known: KnownSecret,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
     _lifeline: Lifeline,
@@ -86,7 +86,7 @@ impl AdapterPoller {
             started: None,
             again: false,
             touched: false,
-            known: KnownVersion::default(),
+            known: KnownSecret::default(),
             observed: None,
             fact: None,
             _lifeline: lifeline,

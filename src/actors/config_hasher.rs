@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
 use tracing::{Span, info, warn};
 
 use super::Deps;
@@ -190,13 +192,14 @@ impl Run {
             Ok(known) => known,
             Err(fact) => return Outcome::Failed { fact },
         };
-        if let Err(fact) = self.keep_secrets(&server).await {
-            return Outcome::Failed { fact };
-        }
+        let read = match self.keep_secrets(&server).await {
+            Ok(read) => read,
+            Err(fact) => return Outcome::Failed { fact },
+        };
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
         for used in secrets_used(&server) {
-            match self.secret_values(&used.name, &used.keys).await {
+            match self.secret_values(&used.name, &used.keys, read.get(&used.name)).await {
                 Values::Found(found) => values.extend(found),
                 Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
                 Values::Unreadable(why) => {
@@ -279,53 +282,62 @@ impl Run {
         Ok(Some((meta(&written, "resourceVersion").to_owned(), yaml.to_owned())))
     }
 
-    /// Creates the Secrets that the user did not give, once; what is there is taken up as it is.
-    async fn keep_secrets(&self, server: &ValidatedServer) -> Result<(), ConfigFact> {
+    /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
+    /// so that each is read once a run.
+    async fn keep_secrets(&self, server: &ValidatedServer) -> Result<BTreeMap<String, Value>, ConfigFact> {
         let names = server.names();
-        let namespace = &self.key.namespace;
-        let failed = |error: &KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
+        let failed = |error: KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
+        let mut read = BTreeMap::new();
         if server.jwt.secret.is_none() {
             let name = names.jwt_secret();
-            let found = self.deps.cluster.get(Kind::Secret, namespace, &name).await.map_err(|error| failed(&error))?;
-            if found.is_none() {
-                let made =
-                    serde_json::to_value(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).unwrap_or_default();
-                self.create_secret(&made).await.map_err(|error| failed(&error))?;
-            }
+            let secret = match self.secret(&name).await.map_err(failed)? {
+                Some(found) => found,
+                None => {
+                    self.create_secret(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).await.map_err(failed)?
+                }
+            };
+            read.insert(name, secret);
         }
         if server.admin.password.is_none() {
             let name = names.admin_secret();
-            let found = self.deps.cluster.get(Kind::Secret, namespace, &name).await.map_err(|error| failed(&error))?;
-            if found.is_none() {
+            let secret = if let Some(found) = self.secret(&name).await.map_err(failed)? {
+                found
+            } else {
                 // An existing server never seeds its administrator again: a password that an older release made stays.
-                let legacy = names.legacy_admin_secret();
-                let legacy =
-                    self.deps.cluster.get(Kind::Secret, namespace, &legacy).await.map_err(|error| failed(&error))?;
+                let legacy = self.secret(&names.legacy_admin_secret()).await.map_err(failed)?;
                 let password = legacy
                     .and_then(|secret| secret_text(&secret, "password"))
                     .filter(|password| !password.is_empty())
                     .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
-                let made =
-                    serde_json::to_value(admin_secret(server, &server.admin.username, &password)).unwrap_or_default();
-                self.create_secret(&made).await.map_err(|error| failed(&error))?;
-            }
+                self.create_secret(admin_secret(server, &server.admin.username, &password)).await.map_err(failed)?
+            };
+            read.insert(name, secret);
         }
-        Ok(())
+        Ok(read)
     }
 
-    async fn create_secret(&self, secret: &serde_json::Value) -> Result<(), KubeError> {
-        match self.deps.cluster.create(Kind::Secret, &self.key.namespace, secret).await {
-            // Somebody made it meanwhile: theirs counts, and is read like any other.
-            Err(error) if !error.is_already_exists() => Err(error),
-            _ => Ok(()),
+    async fn secret(&self, name: &str) -> Result<Option<Value>, KubeError> {
+        self.deps.cluster.get(Kind::Secret, &self.key.namespace, name).await
+    }
+
+    /// Creates a Secret, or reads the one that somebody made meanwhile: theirs counts.
+    async fn create_secret(&self, secret: Secret) -> Result<Value, KubeError> {
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let made = serde_json::to_value(secret).unwrap_or_default();
+        match self.deps.cluster.create(Kind::Secret, &self.key.namespace, &made).await {
+            Err(error) if error.is_already_exists() => Ok(self.secret(&name).await?.unwrap_or_default()),
+            made => made,
         }
     }
 
-    async fn secret_values(&self, name: &str, keys: &Keys) -> Values {
-        let secret = match self.deps.cluster.get(Kind::Secret, &self.key.namespace, name).await {
-            Ok(Some(secret)) => secret,
-            Ok(None) => return Values::Missing("it does not exist".to_owned()),
-            Err(error) => return Values::Unreadable(error.category().to_owned()),
+    async fn secret_values(&self, name: &str, keys: &Keys, read: Option<&Value>) -> Values {
+        let secret = match read {
+            Some(read) => read.clone(),
+            None => match self.secret(name).await {
+                Ok(Some(secret)) => secret,
+                Ok(None) => return Values::Missing("it does not exist".to_owned()),
+                Err(error) => return Values::Unreadable(error.category().to_owned()),
+            },
         };
         let mut found = BTreeMap::new();
         let mut take = |key: &str| {

@@ -112,6 +112,7 @@ impl Worker for ServiceReconciler {
         let run = Run {
             deps: self.deps.clone(),
             key: self.key.clone(),
+            fresh: self.last.is_none(),
             adapters: if crate::fault::on("absence-is-empty") {
                 Some(self.adapters.clone().unwrap_or_default())
             } else {
@@ -140,6 +141,8 @@ struct Run {
     deps: Arc<Deps>,
     key: ServerKey,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    /// Nothing was reconciled before.
+    fresh: bool,
     settled: BTreeMap<String, String>,
     seed: u64,
     cause: Cause,
@@ -183,7 +186,7 @@ impl Run {
             {
                 continue;
             }
-            match self.keep(&about, &server, &ensure).await {
+            match self.keep(&about, &server, &ensure, self.fresh && cached.is_none()).await {
                 Ok(Kept::Yes) => {}
                 Ok(Kept::Waiting) => {
                     blocked = true;
@@ -265,14 +268,25 @@ impl Run {
         }
     }
 
-    async fn keep(&mut self, about: &CrRef, server: &ValidatedServer, ensure: &Ensure) -> Result<Kept, KubeError> {
+    async fn keep(
+        &mut self,
+        about: &CrRef,
+        server: &ValidatedServer,
+        ensure: &Ensure,
+        absent: bool,
+    ) -> Result<Kept, KubeError> {
         let namespace = self.key.namespace.clone();
         let name = &ensure.name;
         let related = Some((Kind::Service, name.clone()));
         let mut pause = Backoff::new(PAUSE.0, PAUSE.1, self.seed);
         let mut attempt = 1;
         loop {
-            let live = self.deps.cluster.get(Kind::Service, &namespace, name).await?;
+            // A new server's Services are not there: when one is after all, the creation says so and it is read then.
+            let live = if absent && attempt == 1 {
+                None
+            } else {
+                self.deps.cluster.get(Kind::Service, &namespace, name).await?
+            };
             let written = match decide(live.as_ref(), &ensure.desired, &server.uid) {
                 Decision::Nothing if crate::fault::on("rewrite-services") => {
                     self.deps.cluster.replace(Kind::Service, &namespace, name, &live.unwrap_or_default()).await

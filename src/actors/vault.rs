@@ -15,7 +15,7 @@ use super::Deps;
 use crate::build::{CredentialValues, credentials_secret};
 use crate::cluster::{CrRef, Kind, NoticeKind};
 use crate::dittofs::{ACCOUNT_NAME, AdminAccount, Credentials, Sensitive, Vault, VaultError};
-use crate::reconcile::{ValidatedServer, meta, owned_by};
+use crate::reconcile::{ValidatedServer, owned_by};
 
 /// Length of a generated password.
 const PASSWORD_LENGTH: usize = 32;
@@ -24,26 +24,24 @@ const PASSWORD_LENGTH: usize = 32;
 pub struct SecretVault {
     deps: Arc<Deps>,
     server: Arc<ValidatedServer>,
-    known: KnownVersion,
+    known: KnownSecret,
 }
 
-/// resourceVersion of the credentials Secret as the session knows it; kept from poll to poll.
-pub type KnownVersion = Arc<Mutex<Option<String>>>;
+/// The credentials Secret as the session knows it, None when there was none; kept from poll to poll.
+pub type KnownSecret = Arc<Mutex<Option<Value>>>;
 
 impl SecretVault {
     /// The vault of `server`.
-    pub fn new(deps: Arc<Deps>, server: Arc<ValidatedServer>, known: KnownVersion) -> Self {
+    pub fn new(deps: Arc<Deps>, server: Arc<ValidatedServer>, known: KnownSecret) -> Self {
         Self { deps, server, known }
     }
 
-    fn know(&self, secret: Option<&Value>) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) =
-            secret.map(|secret| meta(secret, "resourceVersion").to_owned());
+    fn know(&self, secret: Option<Value>) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = secret;
     }
 
-    fn knows(&self, secret: Option<&Value>) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_deref() == secret.map(|secret| meta(secret, "resourceVersion"))
+    fn known(&self) -> Option<Value> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn read(&self, name: &str) -> Result<Option<Value>, VaultError> {
@@ -104,7 +102,7 @@ impl Vault for SecretVault {
 
     async fn load(&self) -> Result<Option<Credentials>, VaultError> {
         let found = self.own(&self.server.names().credentials_secret()).await?;
-        self.know(found.as_ref());
+        self.know(found.clone());
         let Some(secret) = found else { return Ok(None) };
         let text = |key: &str| secret_text(&secret, key).filter(|text| !text.is_empty());
         if crate::fault::on("secret-in-log") {
@@ -139,11 +137,8 @@ impl Vault for SecretVault {
         let desired = serde_json::to_value(built).unwrap_or_default();
         let failed = |source: Box<dyn Error + Send + Sync>| VaultError::Write { secret: name.clone(), source };
         let namespace = &self.server.key.namespace;
-        let live = self.own(&name).await?;
-        if !self.knows(live.as_ref()) {
-            return Err(failed(Box::new(ChangedMeanwhile)));
-        }
-        let stored = match live {
+        // Whoever changed the Secret since it was loaded makes this a conflict: theirs is loaded first.
+        let stored = match self.known() {
             None => self.deps.cluster.create(Kind::Secret, namespace, &desired).await,
             Some(live) => {
                 // From the JSON as read: labels, annotations and further keys that others put there stay.
@@ -161,9 +156,16 @@ impl Vault for SecretVault {
                 self.deps.cluster.replace(Kind::Secret, namespace, &name, &next).await
             }
         };
-        let stored = stored.map_err(|error| failed(Box::new(error)))?;
-        self.know(Some(&stored));
-        Ok(())
+        match stored {
+            Ok(stored) => {
+                self.know(Some(stored));
+                Ok(())
+            }
+            Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
+                Err(failed(Box::new(ChangedMeanwhile)))
+            }
+            Err(error) => Err(failed(Box::new(error))),
+        }
     }
 
     fn new_password(&self) -> String {

@@ -14,6 +14,7 @@ use http::{Request, Response};
 use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
+use tower::limit::ConcurrencyLimitLayer;
 use tower::{BoxError, Layer as _, Service};
 
 use super::deadline::Deadlines;
@@ -23,13 +24,20 @@ use super::deadline::Deadlines;
 pub struct ConnectOptions {
     /// For the whole of each call but watches; for the response head of watches.
     pub request_timeout: Duration,
+    /// Requests under way at once, the heads of watches among them: each has a connection of its own, and hundreds of
+    /// servers that start together would open hundreds. Waiting for a turn is not part of a request's time.
+    pub most_in_flight: usize,
     /// For the silence within a watch; a backstop above the timeout that each watch has itself.
     pub watch_idle_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { request_timeout: Duration::from_secs(10), watch_idle_timeout: Duration::from_secs(70) }
+        Self {
+            request_timeout: Duration::from_secs(10),
+            most_in_flight: 16,
+            watch_idle_timeout: Duration::from_secs(70),
+        }
     }
 }
 
@@ -158,7 +166,8 @@ fn adjust(
 fn client_from(config: Config, options: &ConnectOptions) -> Result<Client, ConnectError> {
     let builder =
         ClientBuilder::try_from(config).map_err(|source| ConnectError::Client { source: Box::new(source) })?;
-    Ok(builder.with_layer(&options.deadlines()).build())
+    let limit = ConcurrencyLimitLayer::new(options.most_in_flight);
+    Ok(builder.with_layer(&options.deadlines()).with_layer(&limit).build())
 }
 
 #[cfg(test)]
