@@ -39,9 +39,32 @@ pub struct Change {
 
 type Key = (String, String);
 
+/// An object as text, with what is asked of it without reading it. A tree of JSON takes some twenty times the memory of
+/// its text, and most objects are looked at once in many minutes.
+struct Packed {
+    text: Box<[u8]>,
+    version: Option<String>,
+    owner: Option<Owner>,
+}
+
+impl Packed {
+    fn new(object: &Value) -> Self {
+        Self {
+            text: object.to_string().into_bytes().into_boxed_slice(),
+            version: version_of(object).map(str::to_owned),
+            owner: owner_of(object),
+        }
+    }
+
+    /// The object; it was made from one, so it reads.
+    fn read(&self) -> Option<Arc<Value>> {
+        serde_json::from_slice(&self.text).ok().map(Arc::new)
+    }
+}
+
 #[derive(Default)]
 struct Contents {
-    objects: BTreeMap<Key, Arc<Value>>,
+    objects: BTreeMap<Key, Packed>,
     by_owner: HashMap<String, BTreeSet<Key>>,
     synced: bool,
 }
@@ -70,19 +93,19 @@ impl Cache {
 
     /// The object of that name, when it is known.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).and_then(Packed::read)
     }
 
     /// All objects whose controller has this uid, by namespace and name.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Value>> {
         let contents = self.read();
         let keys = contents.by_owner.get(uid);
-        keys.into_iter().flatten().filter_map(|key| contents.objects.get(key).cloned()).collect()
+        keys.into_iter().flatten().filter_map(|key| contents.objects.get(key)?.read()).collect()
     }
 
     /// All objects, by namespace and name.
     pub fn all(&self) -> Vec<Arc<Value>> {
-        self.read().objects.values().cloned().collect()
+        self.read().objects.values().filter_map(Packed::read).collect()
     }
 
     /// Whether a complete list has been seen: only then does an object's absence mean anything.
@@ -123,12 +146,13 @@ impl Contents {
             return Vec::new();
         };
         let old = self.objects.get(&key);
-        if old.is_some_and(|old| version_of(old).is_some() && version_of(old) == version_of(&object)) {
+        if old.is_some_and(|old| old.version.is_some() && old.version.as_deref() == version_of(&object)) {
             return Vec::new();
         }
         strip(&mut object);
-        let owner = owner_of(&object);
-        let old_owner = old.and_then(|old| owner_of(old));
+        let packed = Packed::new(&object);
+        let owner = packed.owner.clone();
+        let old_owner = old.and_then(|old| old.owner.clone());
         let mut changes = vec![change(&key, owner.clone(), false)];
         if let Some(old_owner) = old_owner
             && owner.as_ref() != Some(&old_owner)
@@ -139,7 +163,7 @@ impl Contents {
         if let Some(owner) = owner {
             self.by_owner.entry(owner.uid).or_default().insert(key.clone());
         }
-        self.objects.insert(key, Arc::new(object));
+        self.objects.insert(key, packed);
         changes
     }
 
@@ -147,7 +171,7 @@ impl Contents {
         let Some(old) = self.objects.remove(key) else {
             return Vec::new();
         };
-        let owner = owner_of(&old);
+        let owner = old.owner;
         if let Some(owner) = &owner {
             self.disown(key, &owner.uid);
         }

@@ -2,17 +2,19 @@
 //!
 //! Owns: how an event is worded for the API and how long it may take. Touches: `events.k8s.io` objects in the
 //! namespace of the server (RBAC: create, patch). Guarantees: an event that cannot be written is a debug line and
-//! nothing else; publishing takes 3 s at most; repeats are one Event object that counts.
+//! nothing else; publishing takes 3 s at most once its turn has come within 10 s; repeats are one Event object that counts.
 //!
 //! Repeats are found by type, reason, action, the server and the related object, *not* by the note: the recorder
 //! repeats the first note for six minutes. Two happenings whose notes must both be seen differ in `action` or
 //! `related`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tokio::sync::Semaphore;
 
 use super::error::{cut, root_cause};
 use super::kind::Kind;
@@ -20,6 +22,12 @@ use crate::reconcile::ServerKey;
 
 /// Longest time that publishing one event takes.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Longest time that an event waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Events that are published at once.
+const AT_ONCE: usize = 2;
 
 /// The API's limit for a note, in bytes.
 const NOTE_MAX: usize = 1024;
@@ -61,13 +69,15 @@ pub struct Notice {
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    /// Events wait for each other, so that hundreds at once take no turn from the writes that they tell of.
+    turns: Arc<Semaphore>,
 }
 
 impl Events {
     /// As controller `dittofs-operator`; `instance` is the pod's name, or the host's.
     pub fn new(client: Client, instance: String) -> Self {
         let reporter = Reporter { controller: super::FIELD_MANAGER.to_owned(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { recorder: Recorder::new(client, reporter), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Writes the event, or counts it up. A failure is logged at debug level and goes no further.
@@ -98,6 +108,10 @@ impl Events {
             }),
         };
         let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+        let Ok(_turn) = tokio::time::timeout(TURN, self.turns.acquire()).await else {
+            tracing::debug!(namespace, name, reason, "event not published: too many wait");
+            return;
+        };
         match tokio::time::timeout(PATIENCE, self.recorder.publish(&event, &regarding)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
