@@ -144,7 +144,7 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
     let span = tracing::debug_span!(parent: &cause.span, "reconcile", actor = role.as_str(), namespace = key.namespace, name = key.name, cause = cause.kind.as_str());
     let job = worker.job(&cause).instrument(span);
     let task = tokio::spawn(async move {
-        let _pass = pass;
+        let _turn = pass.turn(role == Role::ServiceReconciler).await;
         job.await
     });
     worker.flight().job = Some(task.abort_handle());

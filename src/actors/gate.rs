@@ -1,20 +1,40 @@
-//! The gate that every write passes: closed at shutdown, and then waited for until the last job is through.
+//! The gate that every write passes: closed at shutdown, and then waited for until the last job is through. Inside,
+//! jobs take turns: each holds the objects that it works on, and hundreds of servers can have something to do at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+
+/// Jobs that run at once and change what clients see: Services.
+const URGENT_AT_ONCE: usize = 16;
+/// All others that run at once. They are the many; fewer of them leave the API server free for the urgent ones.
+const OTHERS_AT_ONCE: usize = 8;
 
 /// Counts jobs under way and refuses new ones once closed. A clone is the same gate.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     closed: AtomicBool,
     inside: AtomicUsize,
     left: Notify,
+    urgent: Semaphore,
+    others: Semaphore,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            closed: AtomicBool::new(false),
+            inside: AtomicUsize::new(0),
+            left: Notify::new(),
+            urgent: Semaphore::new(URGENT_AT_ONCE),
+            others: Semaphore::new(OTHERS_AT_ONCE),
+        }
+    }
 }
 
 /// Held by a job while it runs.
@@ -47,6 +67,14 @@ impl Gate {
             }
         };
         tokio::time::timeout(patience, empty).await.is_ok()
+    }
+}
+
+impl Pass {
+    /// Waits for a turn among the jobs; it ends when what is returned is dropped.
+    pub async fn turn(&self, urgent: bool) -> Option<SemaphorePermit<'_>> {
+        let turns = if urgent { &self.0.urgent } else { &self.0.others };
+        turns.acquire().await.ok()
     }
 }
 

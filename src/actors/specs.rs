@@ -23,10 +23,17 @@ pub struct Spec {
     pub object: Arc<Value>,
 }
 
-/// Reads the watcher's cache and remembers what it parsed.
+/// What was made of one version of an object.
+struct Parsed {
+    uid: String,
+    version: String,
+    server: Result<Arc<ValidatedServer>, Arc<str>>,
+}
+
+/// Reads the watcher's cache and remembers what it parsed; the objects themselves stay in the cache alone.
 #[derive(Default)]
 pub struct Specs {
-    parsed: RwLock<HashMap<ServerKey, Arc<Spec>>>,
+    parsed: RwLock<HashMap<ServerKey, Parsed>>,
 }
 
 impl Specs {
@@ -36,21 +43,24 @@ impl Specs {
             self.parsed.write().unwrap_or_else(PoisonError::into_inner).remove(key);
             return None;
         };
-        let known = self.parsed.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        if let Some(known) = known
-            && meta(&known.object, "resourceVersion") == meta(&object, "resourceVersion")
-            && known.uid == meta(&object, "uid")
-        {
-            return Some(known);
-        }
-        let spec = Arc::new(Spec {
-            uid: meta(&object, "uid").to_owned(),
+        let (uid, version) = (meta(&object, "uid").to_owned(), meta(&object, "resourceVersion").to_owned());
+        let known = {
+            let parsed = self.parsed.read().unwrap_or_else(PoisonError::into_inner);
+            let same = parsed.get(key).filter(|known| known.uid == uid && known.version == version);
+            same.map(|known| known.server.clone())
+        };
+        let server = known.unwrap_or_else(|| {
+            let server = validate(&object).map(Arc::new).map_err(|invalid| Arc::from(invalid.to_string()));
+            let made = Parsed { uid: uid.clone(), version, server: server.clone() };
+            self.parsed.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), made);
+            server
+        });
+        Some(Arc::new(Spec {
+            uid,
             generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0),
             deleting: is_being_deleted(&object),
-            server: validate(&object).map(Arc::new).map_err(|invalid| invalid.to_string().into()),
+            server,
             object,
-        });
-        self.parsed.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), spec.clone());
-        Some(spec)
+        }))
     }
 }

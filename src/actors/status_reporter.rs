@@ -41,7 +41,8 @@ struct Facts {
 struct Written {
     uid: String,
     version: String,
-    status: Value,
+    /// As text: it is looked at rarely, and kept for every server.
+    status: Box<str>,
     at: Instant,
 }
 
@@ -157,7 +158,7 @@ impl Run {
                 let written = Written {
                     uid: spec.uid.clone(),
                     version: meta(&stored, "resourceVersion").to_owned(),
-                    status: stored.get("status").cloned().unwrap_or_default(),
+                    status: stored.get("status").map(Value::to_string).unwrap_or_default().into_boxed_str(),
                     at: Instant::now(),
                 };
                 Outcome { written: Some(written), verdict: Verdict::Settled }
@@ -188,7 +189,7 @@ impl Run {
             (Ok(cached), Ok(written)) if cached < written => {}
             _ => return cached,
         }
-        Some(written.status.clone())
+        serde_json::from_str(&written.status).ok()
     }
 
     fn derive(&self, spec: &Spec, previous: Option<&Value>) -> Value {
