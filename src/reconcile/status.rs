@@ -258,6 +258,16 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
             missing.push(format!("{} is {} ({})", other.kind, other.truth.as_str(), other.reason));
         }
     }
+    // What was just observed may not have reached ServiceReconciler: the Services themselves tell.
+    if let (Ok(server), Some(adapters)) = (seen.server, seen.adapters) {
+        let names = server.names();
+        for adapter in adapters.iter().filter(|adapter| adapter.state == AdapterState::Running) {
+            let name = names.adapter_service(&adapter.adapter_type);
+            if !seen.live_services.iter().any(|service| meta(service, "name") == name) {
+                missing.push(format!("Service {name} is not there yet"));
+            }
+        }
+    }
     if let Some(problem) = seen.ports.and_then(|ports| ports.problem.as_deref()) {
         missing.push(problem.to_owned());
     }

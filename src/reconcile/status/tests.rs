@@ -242,6 +242,14 @@ fn ready_is_true_only_when_everything_else_is() {
 }
 
 #[test]
+fn a_server_is_not_ready_before_each_running_adapter_has_its_service() {
+    let observed = healthy().with(|world| world.live.clear());
+    assert_eq!(says(&observed.derive(), "Ready"), "False/ConditionsNotMet");
+    let passing = observed.with(|world| world.adapters = Some(vec![adapter("nfs", 12049, AdapterState::Passage)]));
+    assert_eq!(says(&passing.derive(), "Ready"), "True/AllConditionsMet", "none is made for one on its way");
+}
+
+#[test]
 fn the_transition_time_moves_only_with_the_status_of_its_condition() {
     let before = healthy().with(|w| w.warnings = vec!["one".into()]).derive_at(EARLIER);
     let after = healthy().with(|w| {
