@@ -1,0 +1,3 @@
+//! What Prometheus scrapes.
+
+pub mod table;

@@ -1,0 +1,3 @@
+//! What people on call see: metrics.
+
+pub mod metrics;
