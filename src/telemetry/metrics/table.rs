@@ -181,8 +181,7 @@ pub const REASONS: &[&str] = &[
     "other",
 ];
 /// Values of `manager` of a field that somebody else wrote.
-pub const MANAGERS: &[&str] =
-    &["kubectl", "helm", "argocd", "flux", "kustomize", "kubernetes", "dittofs-go-operator", "other", "unknown"];
+pub const MANAGERS: &[&str] = &["kubectl", "helm", "argocd", "flux", "kustomize", "kubernetes", "other", "unknown"];
 /// Values of `operation` of a request to a DittoFS server.
 pub const OPERATIONS: &[&str] =
     &["list-adapters", "login", "admin-login", "refresh", "create-account", "reset-password"];
@@ -190,6 +189,23 @@ pub const OPERATIONS: &[&str] =
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
 /// Values of `type` of an adapter.
 pub const ADAPTERS: &[&str] = &["nfs", "smb", "other"];
+/// Values of `reason` of a lost span.
+pub const SPAN_LOSSES: &[&str] = &["queue-full", "export-failed", "undecided"];
+/// Values of `why` of a restart.
+pub const ENDS: &[&str] = &["panicked", "ended"];
+/// Values of `type` of an Event.
+pub const EVENT_TYPES: &[&str] = &["Normal", "Warning"];
+/// Values of `outcome` of publishing one.
+pub const EVENT_OUTCOMES: &[&str] = &["published", "failed", "dropped"];
+/// Values of `type` of what a watch told.
+pub const WATCH_EVENT_TYPES: &[&str] = &["applied", "deleted"];
+/// Values of `why` of a watch that was opened anew or failed.
+pub const WATCH_WHYS: &[&str] =
+    &["opened", "ended-early", "refused", "unreachable", "timeout", "expired", "malformed", "crd-missing"];
+/// Values of `purpose` of a certificate.
+pub const PURPOSES: &[&str] = &["webhook", "metrics"];
+/// Values of `result` of a server's polls.
+pub const SERVER_RESULTS: &[&str] = &["unchanged", "changed", "failed"];
 /// Values of `class` of a turn.
 pub const TURNS: &[&str] = &["urgent", "other"];
 
@@ -335,7 +351,7 @@ table! {
         "How long a message waited in a mailbox",
         "See mailbox_depth.");
     ACTOR_RESTARTS = row("dittofs_operator_actor_restarts_total", Counter, Plain,
-        &[ACTOR_OF_SIX, label("why", &["panicked", "ended"], "")],
+        &[ACTOR_OF_SIX, label("why", ENDS, "")],
         "Actors that ended unasked and were started anew",
         "A bug: report the panic in the log. Six within a minute end the process.");
     JOB_PANICS = row("dittofs_operator_job_panics_total", Counter, Plain, &[ACTOR_OF_FIVE],
@@ -369,17 +385,17 @@ table! {
         "Fields of ours that somebody else had changed and that were set back",
         "Again and again: two managers fight. `kubectl get … -o yaml --show-managed-fields` names the other; take the field out of its manifest, or change the DittoServer instead.");
     EVENTS_PUBLISHED = row("dittofs_operator_events_published_total", Counter, Plain,
-        &[label("type", &["Normal", "Warning"], ""), label("outcome", &["published", "failed", "dropped"], "`dropped`: it waited too long for its turn")],
+        &[label("type", EVENT_TYPES, ""), label("outcome", EVENT_OUTCOMES, "`dropped`: it waited too long for its turn")],
         "Kubernetes Events about DittoServers",
         "`failed` or `dropped`: the events API is slow or refuses; nothing but the events is lost.");
 
     // Watches.
     WATCH_EVENTS = row("dittofs_operator_watch_events_total", Counter, Plain,
-        &[WATCHED_RESOURCE, label("type", &["applied", "deleted"], "")],
+        &[WATCHED_RESOURCE, label("type", WATCH_EVENT_TYPES, "")],
         "Objects that a watch told of",
         "A high rate costs CPU: find who writes those objects.");
     WATCH_RESTARTS = row("dittofs_operator_watch_restarts_total", Counter, Plain,
-        &[WATCHED_RESOURCE, label("why", &["opened", "ended-early", "refused", "unreachable", "timeout", "expired", "malformed", "crd-missing"], "`opened`: as planned, each 50 s; `refused`: an error of the API server")],
+        &[WATCHED_RESOURCE, label("why", WATCH_WHYS, "`opened`: as planned, each 50 s; `refused`: an error of the API server")],
         "Watches that were opened anew, or failed and are tried again",
         "`refused` with 403: RBAC; `expired`: the API server lost the version, a new list heals it; `crd-missing`: install the CRD.");
     RELISTS = row("dittofs_operator_relists_total", Counter, Plain, &[WATCHED_RESOURCE],
@@ -407,17 +423,13 @@ table! {
     // Telemetry itself.
     SPANS_EXPORTED = row("dittofs_operator_spans_exported_total", Counter, Plain, &[],
         "Spans that the collector took",
-        "0 with an endpoint set: see span_export_failures_total.");
+        "It stands still with an endpoint set: see spans_dropped_total.");
     SPANS_DROPPED = row("dittofs_operator_spans_dropped_total", Counter, Plain,
-        &[label("reason", &["queue-full", "export-failed", "shutdown"], "")],
+        &[label("reason", SPAN_LOSSES, "`queue-full`: before the collector; `undecided`: too many traces under way")],
         "Spans that were lost",
-        "Traces have holes; nothing else suffers. The collector is slow or down.");
-    SPAN_EXPORT_FAILURES = row("dittofs_operator_span_export_failures_total", Counter, Plain,
-        &[label("reason", &["timeout", "unreachable", "refused", "other"], "")],
-        "Batches of spans that the collector did not take",
-        "Check OTEL_EXPORTER_OTLP_ENDPOINT, its certificate and the collector's log.");
+        "Traces have holes; nothing else suffers. The collector is slow or down: the log has one line a minute about it; check the OTEL_EXPORTER_OTLP_* variables.");
     CERTIFICATE_EXPIRY = row("dittofs_operator_certificate_expiry_timestamp_seconds", Gauge, Seconds,
-        &[label("purpose", &["webhook", "metrics"], "")],
+        &[label("purpose", PURPOSES, "")],
         "When a certificate that the operator serves expires, in seconds since 1970; no series without one",
         "Renew it: `- time()` says how long is left.");
 
@@ -471,7 +483,7 @@ table! {
     SERVER_OBSERVATION_AGE = per_server("dittofs_operator_server_observation_age_seconds", Gauge, Seconds, &SERVER,
         "Age of the server's last full answer; no series while it is not polled", "See oldest_observation_age_seconds.");
     SERVER_POLLS = per_server("dittofs_operator_server_polls_total", Counter, Plain,
-        &[SERVER[0], SERVER[1], label("result", &["unchanged", "changed", "failed"], "")],
+        &[SERVER[0], SERVER[1], label("result", SERVER_RESULTS, "")],
         "Polls of the server", "See poll_failing.");
     SERVER_POLL_DURATION = per_server("dittofs_operator_server_last_poll_duration_seconds", Gauge, Seconds, &SERVER,
         "Duration of the server's last poll", "See poll_duration_seconds.");
