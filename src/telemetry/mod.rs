@@ -1,3 +1,4 @@
 //! What people on call see: metrics.
 
+pub mod fleet;
 pub mod metrics;
