@@ -8,7 +8,8 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabel as _, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder,
+    DescriptorEncoder, EncodeLabel as _, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _, LabelSetEncoder,
+    LabelValueEncoder, MetricEncoder,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -168,6 +169,13 @@ impl<const N: usize> Durations<N> {
     }
 }
 
+/// The histogram of durations of a row without labels.
+pub(super) fn durations(registry: &mut Registry, def: &'static MetricDef) -> Histogram {
+    let histogram = Histogram::new(SECONDS);
+    register(registry, def, histogram.clone());
+    histogram
+}
+
 /// One row whose values are found when it is scraped. Nothing is written for a row without values.
 pub(super) fn scrape<'a, const N: usize>(
     encoder: &mut DescriptorEncoder<'_>,
@@ -186,17 +194,20 @@ pub(super) fn scrape<'a, const N: usize>(
     let unit = unit(def);
     let help = format!("{}.", def.help);
     let mut metric = encoder.encode_descriptor(base_name(def), &help, unit.as_ref(), kind)?;
+    if N == 0 {
+        return series.next().map_or(Ok(()), |(_, value)| number(metric, def, value));
+    }
     for (values, value) in series {
-        let labels = Values::new(def, values);
-        let mut one = metric.encode_family(&labels)?;
-        if def.kind == MetricKind::Counter {
-            use prometheus_client::encoding::EncodeMetric as _;
-            ConstCounter::new(value).encode(one)?;
-        } else {
-            one.encode_gauge(&value)?;
-        }
+        number(metric.encode_family(&Values::new(def, values))?, def, value)?;
     }
     Ok(())
+}
+
+fn number(mut encoder: MetricEncoder<'_>, def: &MetricDef, value: f64) -> fmt::Result {
+    match def.kind {
+        MetricKind::Counter => ConstCounter::new(value).encode(encoder),
+        _ => encoder.encode_gauge(&value),
+    }
 }
 
 /// A row that is always 1, with its labels.

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use self::family::{Counters, Durations, Value};
+use self::family::{Counters, Durations, Value, durations};
 use self::table as rows;
 use self::text::to_prometheus;
 use super::fleet::{Fleet, ServerState};
@@ -21,6 +22,7 @@ use crate::cluster::Kind;
 use crate::reconcile::{ServerKey, Slot};
 
 mod collect;
+pub mod doing;
 mod family;
 pub mod page;
 mod process;
@@ -45,7 +47,7 @@ struct Inner {
     reconcile_queue: Durations<1>,
     reconcile_causes: Counters<2>,
     poll_duration: Durations<1>,
-    poll_lateness: Durations<0>,
+    poll_lateness: Histogram,
     poll_to_write: Durations<1>,
     turn_wait: Durations<1>,
     mailbox_wait: Durations<1>,
@@ -146,7 +148,7 @@ impl Metrics {
             reconcile_queue: Durations::new(r, &rows::RECONCILE_QUEUE),
             reconcile_causes: Counters::filled(r, &rows::RECONCILE_CAUSES),
             poll_duration: Durations::new(r, &rows::POLL_DURATION),
-            poll_lateness: Durations::new(r, &rows::POLL_LATENESS),
+            poll_lateness: durations(r, &rows::POLL_LATENESS),
             poll_to_write: Durations::new(r, &rows::POLL_TO_WRITE),
             turn_wait: Durations::new(r, &rows::TURN_WAIT),
             mailbox_wait: Durations::new(r, &rows::MAILBOX_WAIT),
@@ -218,7 +220,7 @@ impl Metrics {
 
     /// A poll started this much later than planned.
     pub fn poll_late(&self, by: Duration) {
-        self.0.poll_lateness.observe([], by);
+        self.0.poll_lateness.observe(by.as_secs_f64());
     }
 
     /// A poll that started at `started` ended.

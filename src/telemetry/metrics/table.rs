@@ -118,6 +118,7 @@ pub const CAUSES: &[&str] = &[
     "fact",
     "resync",
     "retry",
+    "poll",
 ];
 /// Values of `result` of a poll.
 pub const POLL_RESULTS: &[&str] = &[
