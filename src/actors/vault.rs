@@ -50,7 +50,10 @@ impl SecretVault {
 
     async fn read(&self, name: &str) -> Result<Option<Value>, VaultError> {
         let found = self.deps.cluster.get(Kind::Secret, &self.server.key.namespace, name).await;
-        found.map_err(|error| VaultError::Read { secret: name.to_owned(), source: Box::new(error) })
+        found.map_err(|error| {
+            let (transient, secret, source) = (error.is_transient(), name.to_owned(), Box::new(error));
+            if transient { VaultError::Away { secret, source } } else { VaultError::Read { secret, source } }
+        })
     }
 
     /// The credentials Secret when it is there and ours.
