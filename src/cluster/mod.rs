@@ -19,7 +19,7 @@ mod watch;
 #[cfg(test)]
 mod watch_tests;
 
-pub use cache::{Cache, Change, Owner};
+pub use cache::{Cache, Change, Object, Owner};
 pub use client::{ConnectError, ConnectOptions, client_over, connect};
 pub use deadline::{DeadlineExceeded, Deadlines};
 pub(crate) use error::cut;
