@@ -157,3 +157,6 @@ impl Drop for OtlpReceiver {
         self.accepting.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;
