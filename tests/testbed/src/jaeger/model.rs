@@ -111,7 +111,7 @@ impl Trace {
             spans.push(span.into_span(process));
         }
         spans.sort_by(order);
-        Ok(Self { trace_id: wire.trace_id, spans })
+        Ok(Self { trace_id: whole(&wire.trace_id), spans })
     }
 
     /// The start of the first span, microseconds since 1970; 0 without spans.
@@ -266,6 +266,11 @@ struct WireProcess {
     tags: Option<Vec<WireTag>>,
 }
 
+/// Jaeger leaves out the first half of a trace id when it is zero.
+fn whole(trace_id: &str) -> String {
+    format!("{trace_id:0>32}")
+}
+
 fn map(tags: &[WireTag]) -> BTreeMap<String, Value> {
     tags.iter().map(|tag| (tag.key.clone(), tag.value.clone())).collect()
 }
@@ -279,7 +284,7 @@ impl WireSpan {
             if reference.ref_type == "CHILD_OF" && reference.trace_id == self.trace_id && parent.is_none() {
                 parent = Some(reference.span_id);
             } else {
-                links.push(Link { trace_id: reference.trace_id, span_id: reference.span_id });
+                links.push(Link { trace_id: whole(&reference.trace_id), span_id: reference.span_id });
             }
         }
         let failed = tags.get("error") == Some(&Value::Bool(true))
@@ -289,7 +294,7 @@ impl WireSpan {
         Span {
             error: failed.then(|| tags.get("otel.status_description").map(text).unwrap_or_default()),
             kind: tags.get("span.kind").map(text).unwrap_or_default(),
-            trace_id: self.trace_id,
+            trace_id: whole(&self.trace_id),
             span_id: self.span_id,
             name: self.operation_name,
             service: process.service_name.clone(),

@@ -55,10 +55,12 @@ pub fn render(trace: &Trace, style: Style) -> String {
     let service = trace.spans.first().map_or("no service", |span| span.service.as_str());
     let many = if trace.spans.len() == 1 { "" } else { "s" };
     let mut out = format!(
-        "trace {}  {service}  {} span{many}  {}\n",
+        "trace {}  {}  {} span{many}  {}  {}\n",
         trace.trace_id,
+        cut(service, 16),
         trace.spans.len(),
-        duration(trace.duration_us())
+        duration(trace.duration_us()),
+        clock(trace.start_us())
     );
     for root in trace.tree() {
         let mut writer = Writer { out: &mut out, style, trace };
@@ -195,6 +197,12 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A time of the day and its date, UTC; empty when there is none such.
+fn clock(us: u64) -> String {
+    let time = i64::try_from(us).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+    time.map(|time| time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default()
 }
 
 /// Microseconds in the unit that a person would take.

@@ -1,11 +1,11 @@
-//! The model on a trace that a real Jaeger answered (tests/backends.rs records it), and on broken ones.
+//! The model on a trace that a real Jaeger answered (tests/backends.rs recorded it), and on broken ones.
 
 use super::*;
 use crate::jaeger::{Style, render};
 use serde_json::json;
 
 fn recorded() -> Trace {
-    Trace::from_json(&serde_json::from_str(include_str!("fixture.json")).unwrap()).unwrap()
+    Trace::from_json(&serde_json::from_str(include_str!("../fixture.json")).unwrap()).unwrap()
 }
 
 #[test]
