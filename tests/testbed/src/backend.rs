@@ -103,12 +103,11 @@ pub(crate) async fn ask(method: http::Method, url: &str) -> anyhow::Result<(u16,
     static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
     let url = url.to_owned();
     background::run(async move {
-        let client = match CLIENT.get() {
-            Some(client) => client,
-            None => {
-                let client = reqwest::Client::builder().no_proxy().timeout(REQUEST).build()?;
-                CLIENT.get_or_init(|| client)
-            }
+        let client = if let Some(client) = CLIENT.get() {
+            client
+        } else {
+            let client = reqwest::Client::builder().no_proxy().timeout(REQUEST).build()?;
+            CLIENT.get_or_init(|| client)
         };
         let answer = client.request(method, &url).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))

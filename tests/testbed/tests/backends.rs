@@ -28,7 +28,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// 2026-01-14T03:12:00Z: the night that the issue asks about.
-const NIGHT: Duration = Duration::from_secs(1_768_360_320);
+const NIGHT: Duration = Duration::from_mins(29_472_672);
 
 /// The trace of [`story`].
 const STORY: &str = "4d0f1a3c5b7e49a2816f00000000c0de";

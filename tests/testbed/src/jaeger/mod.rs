@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_search_asks_for_all_that_is_given() {
         let search = Search::service("s").operation("poll adapters").tag("dittofs.server", "a/b");
-        let url = search.url("http://h", Duration::from_secs(7200));
+        let url = search.url("http://h", Duration::from_hours(2));
         assert_eq!(
             url,
             "http://h/api/traces?service=s&start=3600000000&end=7260000000&limit=1000&operation=poll%20adapters\

@@ -92,8 +92,8 @@ impl Writer<'_> {
     fn span_line(&mut self, span: &Span, root: bool, first: &str) {
         let mark = if span.error.is_some() { "✗ " } else { "" };
         let orphan = if root && span.parent.is_some() { " (its parent is missing)" } else { "" };
-        let room = NAMES.saturating_sub(first.chars().count() + mark.chars().count() + orphan.chars().count());
-        let name = cut(&span.name, room);
+        let width = NAMES.saturating_sub(first.chars().count() + mark.chars().count() + orphan.chars().count());
+        let name = cut(&span.name, width);
         let used = [first, mark, &name, orphan].iter().map(|part| part.chars().count()).sum::<usize>();
         let start = format!("+{}", duration(span.start_us.saturating_sub(self.trace.start_us())));
         let status = STATUS.iter().find_map(|key| span.tag(key)).unwrap_or_default();
