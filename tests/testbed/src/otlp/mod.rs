@@ -1,7 +1,7 @@
 //! An OTLP receiver in the test process, for what a real backend does not show: the headers of each request, TLS, and
 //! what an exporter does when its collector is slow, refuses, hangs or fails.
 //!
-//! Owns one listener on 127.0.0.1 that takes traces by gRPC and by HTTP/protobuf. A request is recorded when its head
+//! Owns one listener on 127.0.0.1 that takes traces by gRPC and by HTTP/protobuf, gzipped or not. A request is recorded when its head
 //! has arrived, whatever the answer; its spans when it is accepted. Logs and metrics are not taken.
 
 mod serve;

@@ -10,12 +10,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{Tra
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use prost::Message as _;
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
-use tonic::codegen::Service as _;
+use tonic::codegen::{CompressionEncoding, Service as _};
 
 const GRPC: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 const HTTP: &str = "/v1/traces";
@@ -109,7 +110,8 @@ async fn grpc(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Body>
     if let Err((code, _)) = gate(&shared).await {
         return tonic::Status::new(code.into(), "the test's receiver was told so").into_http();
     }
-    let Ok(response) = TraceServiceServer::new(Recorder { shared, index }).call(request).await;
+    let mut service = TraceServiceServer::new(Recorder { shared, index }).accept_compressed(CompressionEncoding::Gzip);
+    let Ok(response) = service.call(request).await;
     response
 }
 
@@ -137,17 +139,29 @@ async fn http_protobuf(request: Request<Incoming>, shared: &Shared) -> Response<
         return plain(status, Bytes::new());
     }
     let content = head.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    if content != Some(PROTOBUF.as_bytes()) || head.headers.contains_key(header::CONTENT_ENCODING) {
+    if content != Some(PROTOBUF.as_bytes()) {
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Bytes::new());
     }
     let Ok(body) = body.collect().await else { return plain(StatusCode::BAD_REQUEST, Bytes::new()) };
-    match ExportTraceServiceRequest::decode(body.to_bytes()) {
+    let body = match head.headers.get(header::CONTENT_ENCODING).map(http::HeaderValue::as_bytes) {
+        None => Ok(body.to_bytes()),
+        Some(b"gzip") => unzip(&body.to_bytes()),
+        Some(_) => return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, Bytes::new()),
+    };
+    let Ok(body) = body else { return plain(StatusCode::BAD_REQUEST, Bytes::new()) };
+    match ExportTraceServiceRequest::decode(body) {
         Ok(request) => {
             accepted(shared, index, request);
             plain(StatusCode::OK, ExportTraceServiceResponse::default().encode_to_vec().into())
         }
         Err(_) => plain(StatusCode::BAD_REQUEST, Bytes::new()),
     }
+}
+
+fn unzip(zipped: &[u8]) -> std::io::Result<Bytes> {
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(zipped).read_to_end(&mut plain)?;
+    Ok(plain.into())
 }
 
 fn plain(status: StatusCode, body: Bytes) -> Response<Body> {

@@ -6,7 +6,7 @@ use opentelemetry::trace::{SpanKind, Status, TraceContextExt as _, Tracer as _, 
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_otlp::{Compression, SpanExporter, WithExportConfig as _, WithTonicConfig as _};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -14,6 +14,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use prost::Message as _;
 use serde_json::json;
+use std::io::Write as _;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -25,6 +26,7 @@ async fn export(receiver: &OtlpReceiver, tls: Option<ClientTlsConfig>) -> OTelSd
         .with_tonic()
         .with_endpoint(receiver.endpoint())
         .with_timeout(Duration::from_secs(5))
+        .with_compression(Compression::Gzip)
         .with_metadata(metadata);
     if let Some(tls) = tls {
         builder = builder.with_tls_config(tls);
@@ -62,7 +64,9 @@ async fn spans_headers_and_resource_of_an_exporter_are_recorded() {
     assert!(child.end_ns >= child.start_ns);
     let requests = receiver.requests();
     assert_eq!((requests.len(), requests[0].spans, requests[0].accepted), (1, 2, true));
-    assert_eq!((requests[0].protocol, receiver.headers()[0]["x-tenant"].as_str()), (Protocol::Grpc, "blue"));
+    let headers = &receiver.headers()[0];
+    assert_eq!((requests[0].protocol, headers["x-tenant"].as_str()), (Protocol::Grpc, "blue"));
+    assert_eq!(headers["grpc-encoding"], "gzip");
 }
 
 #[tokio::test]
@@ -124,13 +128,18 @@ async fn it_takes_protobuf_by_http_and_refuses_other_content() {
     };
     assert_eq!(post("/v1/traces", "application/x-protobuf").await, 200);
     assert_eq!(post("/v1/traces", "application/json").await, 415);
+    let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zip.write_all(&request_bytes()).unwrap();
+    let zipped = client.post(format!("{}/v1/traces", receiver.endpoint())).body(zip.finish().unwrap());
+    let zipped = zipped.header("content-type", "application/x-protobuf").header("content-encoding", "gzip");
+    assert_eq!(zipped.send().await.unwrap().status(), 200);
     assert_eq!(post("/v1/metrics", "application/x-protobuf").await, 404);
     receiver.set_behaviour(Behaviour::Refuse);
     assert_eq!(post("/v1/traces", "application/x-protobuf").await, 503);
     let spans = receiver.spans();
-    assert_eq!((spans.len(), spans[0].name.as_str()), (1, "bare"));
+    assert_eq!((spans.len(), spans[0].name.as_str(), spans[1].name.as_str()), (2, "bare", "bare"));
     let requests = receiver.requests();
-    assert_eq!((requests.len(), requests[0].protocol), (3, Protocol::HttpProtobuf));
+    assert_eq!((requests.len(), requests[0].protocol), (4, Protocol::HttpProtobuf));
 }
 
 fn request_bytes() -> Vec<u8> {
