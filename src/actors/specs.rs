@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::Value;
 
-use crate::cluster::Cache;
+use crate::cluster::{Cache, Object};
 use crate::reconcile::{ServerKey, ValidatedServer, is_being_deleted, meta, validate};
 
 /// One DittoServer as it was read.
@@ -19,14 +19,17 @@ pub struct Spec {
     pub deleting: bool,
     /// The checked server, or what is wrong with it in words.
     pub server: Result<Arc<ValidatedServer>, Arc<str>>,
-    /// The object.
-    pub object: Arc<Value>,
+    /// The object; read when it is looked into.
+    pub object: Object,
 }
 
 /// What was made of one version of an object.
+#[derive(Clone)]
 struct Parsed {
+    version: Option<String>,
     uid: String,
-    version: String,
+    generation: i64,
+    deleting: bool,
     server: Result<Arc<ValidatedServer>, Arc<str>>,
 }
 
@@ -39,28 +42,28 @@ pub struct Specs {
 impl Specs {
     /// The newest known state of the server; None when there is none.
     pub fn current(&self, servers: &Cache, key: &ServerKey) -> Option<Arc<Spec>> {
-        let Some(object) = servers.get(&key.namespace, &key.name) else {
+        let Some(object) = servers.object(&key.namespace, &key.name) else {
             self.parsed.write().unwrap_or_else(PoisonError::into_inner).remove(key);
             return None;
         };
-        let (uid, version) = (meta(&object, "uid").to_owned(), meta(&object, "resourceVersion").to_owned());
         let known = {
             let parsed = self.parsed.read().unwrap_or_else(PoisonError::into_inner);
-            let same = parsed.get(key).filter(|known| known.uid == uid && known.version == version);
-            same.map(|known| known.server.clone())
+            parsed
+                .get(key)
+                .filter(|known| known.version.is_some() && known.version.as_deref() == object.version())
+                .cloned()
         };
-        let server = known.unwrap_or_else(|| {
-            let server = validate(&object).map(Arc::new).map_err(|invalid| Arc::from(invalid.to_string()));
-            let made = Parsed { uid: uid.clone(), version, server: server.clone() };
-            self.parsed.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), made);
-            server
+        let Parsed { uid, generation, deleting, server, .. } = known.unwrap_or_else(|| {
+            let made = Parsed {
+                version: object.version().map(str::to_owned),
+                uid: meta(&object, "uid").to_owned(),
+                generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0),
+                deleting: is_being_deleted(&object),
+                server: validate(&object).map(Arc::new).map_err(|invalid| Arc::from(invalid.to_string())),
+            };
+            self.parsed.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), made.clone());
+            made
         });
-        Some(Arc::new(Spec {
-            uid,
-            generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0),
-            deleting: is_being_deleted(&object),
-            server,
-            object,
-        }))
+        Some(Arc::new(Spec { uid, generation, deleting, server, object }))
     }
 }

@@ -27,8 +27,9 @@ pub struct SecretVault {
     known: KnownSecret,
 }
 
-/// The credentials Secret as the session knows it, None when there was none; kept from poll to poll.
-pub type KnownSecret = Arc<Mutex<Option<Value>>>;
+/// The credentials Secret as the session knows it, None when there was none; kept from poll to poll. As text, which takes
+/// a quarter of the tree's memory.
+pub type KnownSecret = Arc<Mutex<Option<Box<[u8]>>>>;
 
 impl SecretVault {
     /// The vault of `server`.
@@ -36,17 +37,23 @@ impl SecretVault {
         Self { deps, server, known }
     }
 
-    fn know(&self, secret: Option<Value>) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+    fn know(&self, secret: Option<&Value>) {
+        let text = secret.map(|secret| secret.to_string().into_bytes().into_boxed_slice());
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
+    /// It was made from a tree, so it reads.
     fn known(&self) -> Option<Value> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        serde_json::from_slice(known.as_deref()?).ok()
     }
 
     async fn read(&self, name: &str) -> Result<Option<Value>, VaultError> {
         let found = self.deps.cluster.get(Kind::Secret, &self.server.key.namespace, name).await;
-        found.map_err(|error| VaultError::Read { secret: name.to_owned(), source: Box::new(error) })
+        found.map_err(|error| {
+            let (transient, secret, source) = (error.is_transient(), name.to_owned(), Box::new(error));
+            if transient { VaultError::Away { secret, source } } else { VaultError::Read { secret, source } }
+        })
     }
 
     /// The credentials Secret when it is there and ours.
@@ -102,7 +109,7 @@ impl Vault for SecretVault {
 
     async fn load(&self) -> Result<Option<Credentials>, VaultError> {
         let found = self.own(&self.server.names().credentials_secret()).await?;
-        self.know(found.clone());
+        self.know(found.as_ref());
         let Some(secret) = found else { return Ok(None) };
         let text = |key: &str| secret_text(&secret, key).filter(|text| !text.is_empty());
         if crate::fault::on("secret-in-log") {
@@ -158,7 +165,7 @@ impl Vault for SecretVault {
         };
         match stored {
             Ok(stored) => {
-                self.know(Some(stored));
+                self.know(Some(&stored));
                 Ok(())
             }
             Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {

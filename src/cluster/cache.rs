@@ -7,7 +7,8 @@
 //! Whoever writes an object reads it from the API first: what is in here may be older than the API server's state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
 
@@ -39,6 +40,34 @@ pub struct Change {
 
 type Key = (String, String);
 
+/// An object as the cache holds it: read when it is first looked into, which is what takes time.
+#[derive(Clone)]
+pub struct Object {
+    packed: Arc<Packed>,
+    tree: OnceLock<Value>,
+}
+
+impl Object {
+    /// `metadata.resourceVersion`, without reading the object.
+    pub fn version(&self) -> Option<&str> {
+        self.packed.version.as_deref()
+    }
+}
+
+impl Deref for Object {
+    type Target = Value;
+    fn deref(&self) -> &Value {
+        self.tree.get_or_init(|| self.packed.read())
+    }
+}
+
+impl std::fmt::Debug for Object {
+    /// Not what is in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Object").field("version", &self.packed.version).finish_non_exhaustive()
+    }
+}
+
 /// An object as text, with what is asked of it without reading it. A tree of JSON takes some twenty times the memory of
 /// its text, and most objects are looked at once in many minutes.
 struct Packed {
@@ -57,14 +86,14 @@ impl Packed {
     }
 
     /// The object; it was made from one, so it reads.
-    fn read(&self) -> Option<Arc<Value>> {
-        serde_json::from_slice(&self.text).ok().map(Arc::new)
+    fn read(&self) -> Value {
+        serde_json::from_slice(&self.text).unwrap_or_default()
     }
 }
 
 #[derive(Default)]
 struct Contents {
-    objects: BTreeMap<Key, Packed>,
+    objects: BTreeMap<Key, Arc<Packed>>,
     by_owner: HashMap<String, BTreeSet<Key>>,
     synced: bool,
 }
@@ -93,19 +122,33 @@ impl Cache {
 
     /// The object of that name, when it is known.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).and_then(Packed::read)
+        self.packed(namespace, name).map(|packed| Arc::new(packed.read()))
+    }
+
+    /// The same, not yet read.
+    pub fn object(&self, namespace: &str, name: &str) -> Option<Object> {
+        self.packed(namespace, name).map(|packed| Object { packed, tree: OnceLock::new() })
+    }
+
+    fn packed(&self, namespace: &str, name: &str) -> Option<Arc<Packed>> {
+        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// All objects whose controller has this uid, by namespace and name.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Value>> {
-        let contents = self.read();
-        let keys = contents.by_owner.get(uid);
-        keys.into_iter().flatten().filter_map(|key| contents.objects.get(key)?.read()).collect()
+        let packed: Vec<Arc<Packed>> = {
+            let contents = self.read();
+            let keys = contents.by_owner.get(uid);
+            keys.into_iter().flatten().filter_map(|key| contents.objects.get(key).cloned()).collect()
+        };
+        // Read outside the lock: the watch waits for it.
+        packed.iter().map(|packed| Arc::new(packed.read())).collect()
     }
 
     /// All objects, by namespace and name.
     pub fn all(&self) -> Vec<Arc<Value>> {
-        self.read().objects.values().filter_map(Packed::read).collect()
+        let packed: Vec<Arc<Packed>> = self.read().objects.values().cloned().collect();
+        packed.iter().map(|packed| Arc::new(packed.read())).collect()
     }
 
     /// Whether a complete list has been seen: only then does an object's absence mean anything.
@@ -163,7 +206,7 @@ impl Contents {
         if let Some(owner) = owner {
             self.by_owner.entry(owner.uid).or_default().insert(key.clone());
         }
-        self.objects.insert(key, packed);
+        self.objects.insert(key, Arc::new(packed));
         changes
     }
 
@@ -171,7 +214,7 @@ impl Contents {
         let Some(old) = self.objects.remove(key) else {
             return Vec::new();
         };
-        let owner = old.owner;
+        let owner = old.owner.clone();
         if let Some(owner) = &owner {
             self.disown(key, &owner.uid);
         }
@@ -309,6 +352,18 @@ mod tests {
         let kept = cache.get("ns", "a").expect("stored");
         assert!(kept["metadata"].get("managedFields").is_none());
         assert_eq!(kept["spec"]["newer"][2], "types");
+    }
+
+    #[test]
+    fn an_object_tells_its_version_unread_and_stays_as_it_was_handed_out() {
+        let cache = Cache::new();
+        cache.apply(WatchEvent::Applied(object("a", 1, None)));
+        let first = cache.object("ns", "a").expect("stored");
+        cache.apply(WatchEvent::Applied(object("a", 2, None)));
+        assert_eq!((first.version(), first.tree.get()), (Some("1"), None));
+        assert_eq!(first["metadata"]["resourceVersion"], "1");
+        assert_eq!(cache.object("ns", "a").expect("stored").version(), Some("2"));
+        assert!(cache.object("ns", "b").is_none());
     }
 
     #[test]

@@ -4,21 +4,33 @@
 //! namespace of the server (RBAC: create, patch). Guarantees: an event that cannot be written is a debug line and
 //! nothing else; publishing takes 3 s at most once its turn has come within 10 s; repeats are one Event object that counts.
 //!
-//! Repeats are found by type, reason, action, the server and the related object, *not* by the note: the recorder
-//! repeats the first note for six minutes. Two happenings whose notes must both be seen differ in `action` or
-//! `related`.
+//! Repeats are found by type, reason, action, the server and the related object, *not* by the note: an Event keeps its
+//! first note, the API lets nobody change it. Two happenings whose notes must both be seen differ in `action` or
+//! `related`. After [`REMEMBERED`] without a repeat the next one is an Event of its own.
+//!
+//! kube's recorder does the same and keeps every whole Event for it, 10 kB a server when many come at once.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::error::{cut, root_cause};
 use super::kind::Kind;
 use crate::reconcile::ServerKey;
+
+/// How long a repeat is counted on the Event that was written.
+const REMEMBERED: Duration = Duration::from_mins(6);
 
 /// Longest time that publishing one event takes.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -33,7 +45,7 @@ const AT_ONCE: usize = 2;
 const NOTE_MAX: usize = 1024;
 
 /// The server that an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CrRef {
     /// Namespace and name.
     pub key: ServerKey,
@@ -42,7 +54,7 @@ pub struct CrRef {
 }
 
 /// Whether somebody should look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoticeKind {
     /// As it should be.
     Normal,
@@ -65,59 +77,124 @@ pub struct Notice {
     pub related: Option<(Kind, String)>,
 }
 
-/// Publishes events.
+/// Publishes events. A clone is the same publisher.
 #[derive(Clone)]
-pub struct Events {
-    recorder: Recorder,
+pub struct Events(Arc<Publisher>);
+
+struct Publisher {
+    client: Client,
+    instance: String,
     /// Events wait for each other, so that hundreds at once take no turn from the writes that they tell of.
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
+    /// What was told lately, by the hash of what makes a repeat.
+    told: Mutex<HashMap<u64, Told>>,
+    hashes: RandomState,
+}
+
+/// An Event that was written.
+struct Told {
+    name: Box<str>,
+    count: i32,
+    last: Instant,
 }
 
 impl Events {
     /// As controller `dittofs-operator`; `instance` is the pod's name, or the host's.
     pub fn new(client: Client, instance: String) -> Self {
-        let reporter = Reporter { controller: super::FIELD_MANAGER.to_owned(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client, reporter), turns: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self(Arc::new(Publisher {
+            client,
+            instance,
+            turns: Semaphore::new(AT_ONCE),
+            told: Mutex::default(),
+            hashes: RandomState::new(),
+        }))
     }
 
     /// Writes the event, or counts it up. A failure is logged at debug level and goes no further.
     pub async fn publish(&self, about: &CrRef, notice: Notice) {
-        let (reason, key) = (notice.reason, &about.key);
-        let regarding = ObjectReference {
-            api_version: Some(Kind::DittoServer.api_version().to_owned()),
-            kind: Some(Kind::DittoServer.name().to_owned()),
-            namespace: Some(key.namespace.clone()),
-            name: Some(key.name.clone()),
-            uid: Some(about.uid.clone()),
-            ..ObjectReference::default()
-        };
-        let event = Event {
-            type_: match notice.kind {
-                NoticeKind::Normal => EventType::Normal,
-                NoticeKind::Warning => EventType::Warning,
-            },
-            reason: reason.to_owned(),
-            note: Some(cut(&notice.note, NOTE_MAX)),
-            action: notice.action.to_owned(),
-            secondary: notice.related.map(|(kind, name)| ObjectReference {
-                api_version: Some(kind.api_version().to_owned()),
-                kind: Some(kind.name().to_owned()),
-                namespace: Some(key.namespace.clone()),
-                name: Some(name),
-                ..ObjectReference::default()
-            }),
-        };
-        let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
-        let Ok(_turn) = tokio::time::timeout(TURN, self.turns.acquire()).await else {
+        let (namespace, name, reason) = (about.key.namespace.as_str(), about.key.name.as_str(), notice.reason);
+        let Ok(_turn) = tokio::time::timeout(TURN, self.0.turns.acquire()).await else {
             tracing::debug!(namespace, name, reason, "event not published: too many wait");
             return;
         };
-        match tokio::time::timeout(PATIENCE, self.recorder.publish(&event, &regarding)).await {
+        // Boxed: hundreds may wait above, and each would have the room for the requests.
+        match tokio::time::timeout(PATIENCE, Box::pin(self.0.tell(about, notice))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(namespace, name, reason, error = root_cause(&error), "event not published");
             }
             Err(_) => tracing::debug!(namespace, name, reason, "event not published in time"),
+        }
+    }
+}
+
+impl Publisher {
+    async fn tell(&self, about: &CrRef, notice: Notice) -> Result<(), kube::Error> {
+        let key = self.hashes.hash_one((notice.kind, notice.reason, notice.action, about, &notice.related));
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
+        if let Some((name, count)) = self.repeated(key) {
+            let series = json!({"series": {"count": count, "lastObservedTime": MicroTime(Timestamp::now())}});
+            match api.patch(&name, &PatchParams::default(), &Patch::Merge(series)).await {
+                // Somebody removed it.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error),
+                Ok(_) => {
+                    self.remember(key, name, count);
+                    return Ok(());
+                }
+            }
+        }
+        let event = self.event(about, notice);
+        api.create(&PostParams::default(), &event).await?;
+        self.remember(key, event.metadata.name.unwrap_or_default().into(), 1);
+        Ok(())
+    }
+
+    /// The Event that was written for this already, and how often it will have happened.
+    fn repeated(&self, key: u64) -> Option<(Box<str>, i32)> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        told.retain(|_, told| now.duration_since(told.last) < REMEMBERED);
+        told.get(&key).map(|told| (told.name.clone(), told.count.saturating_add(1)))
+    }
+
+    fn remember(&self, key: u64, name: Box<str>, count: i32) {
+        let told = Told { name, count, last: Instant::now() };
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(key, told);
+    }
+
+    fn event(&self, about: &CrRef, notice: Notice) -> Event {
+        let (now, key) = (Timestamp::now(), &about.key);
+        let reference = |kind: Kind, name: &str| ObjectReference {
+            api_version: Some(kind.api_version().to_owned()),
+            kind: Some(kind.name().to_owned()),
+            namespace: Some(key.namespace.clone()),
+            name: Some(name.to_owned()),
+            ..ObjectReference::default()
+        };
+        let kind = match notice.kind {
+            NoticeKind::Normal => "Normal",
+            NoticeKind::Warning => "Warning",
+        };
+        Event {
+            metadata: ObjectMeta {
+                namespace: Some(key.namespace.clone()),
+                name: Some(format!("{}.{:x}", key.name, now.as_nanosecond())),
+                ..ObjectMeta::default()
+            },
+            type_: Some(kind.to_owned()),
+            reason: Some(notice.reason.to_owned()),
+            action: Some(notice.action.to_owned()),
+            note: Some(cut(&notice.note, NOTE_MAX)),
+            event_time: Some(MicroTime(now)),
+            regarding: Some(ObjectReference {
+                uid: Some(about.uid.clone()),
+                ..reference(Kind::DittoServer, &key.name)
+            }),
+            related: notice.related.map(|(kind, name)| reference(kind, &name)),
+            reporting_controller: Some(super::FIELD_MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            ..Event::default()
         }
     }
 }
@@ -167,6 +244,22 @@ mod tests {
             (&json!("dittofs-operator"), &json!("pod-1"))
         );
         assert_eq!(asked[1].body["series"]["count"], 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeat_is_a_new_event_when_the_first_is_gone_or_long_ago() {
+        let server = Server::new(|request, _| match request.method {
+            Method::PATCH => Reply::status(404, "NotFound"),
+            _ => Reply::Json(201, json!({"metadata": {"name": "e", "namespace": "ns"}, "eventTime": null})),
+        });
+        let events = Events::new(server.client(), "pod-1".into());
+        events.publish(&about(), notice("first", None)).await;
+        events.publish(&about(), notice("again", None)).await;
+        tokio::time::advance(REMEMBERED).await;
+        events.publish(&about(), notice("much later", None)).await;
+        let methods: Vec<_> = server.asked().iter().map(|a| a.method.clone()).collect();
+        assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST, Method::POST]);
+        assert_eq!(events.0.told.lock().expect("no panic").len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

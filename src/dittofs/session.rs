@@ -29,6 +29,9 @@ const REQUESTS_MAX: usize = 9;
 /// Lengths in bytes of the passwords that the server can hash (bcrypt's end is at 72).
 const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=72;
 
+/// How long a poll that has a token waits for the vault to be read again; the rest of its time is for the server.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A valid answer of the server.
 #[derive(Debug)]
 pub struct Poll {
@@ -123,10 +126,15 @@ impl Session {
     ) -> Result<Poll, PollError> {
         let api = Api { http, base, deadline: http.deadline(now) };
         let mut run = Run { api, vault, now, renewed: Renewed::Not, provisioned: false };
-        self.load(&run).await?;
+        let away = self.load(&run).await?;
         base.as_str().trim_end_matches('/').clone_into(&mut self.held.server_url);
         let listed = self.list(&mut run).await;
-        let saved = self.save(&run).await;
+        let saved = match away {
+            // Somebody may have changed what is stored: theirs is read before anything is stored over it.
+            Some(away) if self.is_unsaved() => Err(away),
+            Some(_) => Ok(()),
+            None => self.save(&run).await,
+        };
         Ok(Poll {
             adapters: listed?,
             provisioned: run.provisioned,
@@ -135,12 +143,24 @@ impl Session {
         })
     }
 
-    /// Makes sure that there are credentials to work with, from the vault or new.
-    async fn load(&mut self, run: &Run<'_>) -> Result<(), VaultError> {
+    /// Makes sure that there are credentials to work with, from the vault or new. With a token at hand a vault that is
+    /// away does not end the poll: the server is watched while the API server is not there, and the vault is read by a
+    /// later poll. Why it could not be read now is returned.
+    async fn load(&mut self, run: &Run<'_>) -> Result<Option<VaultError>, VaultError> {
+        const READING: &str = "reading the credentials Secret";
         if !self.stale {
-            return Ok(());
+            return Ok(None);
         }
-        let loaded = run.bound("reading the credentials Secret", run.vault.load()).await?;
+        let reading = run.bound(READING, run.vault.load());
+        let loaded = if self.held.access_token.is_some() {
+            match tokio::time::timeout(RELOAD_PATIENCE, reading).await {
+                Err(_) => return Ok(Some(VaultError::Timeout { operation: READING })),
+                Ok(Err(away @ VaultError::Away { .. })) => return Ok(Some(away)),
+                Ok(read) => read?,
+            }
+        } else {
+            reading.await?
+        };
         self.stale = false;
         let new_here = self.held.password.expose().is_empty();
         // A write that timed out here can have reached the vault all the same.
@@ -157,7 +177,7 @@ impl Session {
             self.expiry = None;
         }
         self.saved = loaded;
-        Ok(())
+        Ok(None)
     }
 
     /// Lists the adapters, with a token that is good for it.
@@ -297,10 +317,11 @@ impl Session {
 
     /// Stores what the server has given, when that is new; after a refusal there is nothing to store.
     async fn save(&mut self, run: &Run<'_>) -> Result<(), VaultError> {
-        if self.held.access_token.is_none() || self.saved.as_ref() == Some(&self.held) {
-            return Ok(());
-        }
-        self.store(run).await
+        if self.is_unsaved() { self.store(run).await } else { Ok(()) }
+    }
+
+    fn is_unsaved(&self) -> bool {
+        self.held.access_token.is_some() && self.saved.as_ref() != Some(&self.held)
     }
 
     async fn store(&mut self, run: &Run<'_>) -> Result<(), VaultError> {

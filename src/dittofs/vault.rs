@@ -72,6 +72,14 @@ pub enum VaultError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Nobody can read it now: the API server is away, or too busy.
+    #[error("cannot read Secret {secret} now: {source}")]
+    Away {
+        /// Name of the Secret.
+        secret: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// Writing failed.
     #[error("cannot write Secret {secret}: {source}")]
     Write {
@@ -93,7 +101,7 @@ pub enum VaultError {
 pub trait Vault: Send + Sync {
     /// The administrator, read anew each time; [`VaultError::AdminMissing`] when there is none.
     async fn admin(&self) -> Result<AdminAccount, VaultError>;
-    /// The operator's account; `None` when nothing was stored yet.
+    /// The operator's account; `None` when nothing was stored yet. [`VaultError::Away`] when trying again may help.
     async fn load(&self) -> Result<Option<Credentials>, VaultError>;
     /// Keeps `credentials`; when it returns `Ok` they survive the process.
     async fn store(&self, credentials: &Credentials) -> Result<(), VaultError>;

@@ -30,6 +30,7 @@ struct TestVault {
     /// Says that a write failed although it was done.
     lie: AtomicBool,
     hang: AtomicBool,
+    away: AtomicBool,
 }
 
 #[async_trait]
@@ -44,6 +45,10 @@ impl Vault for TestVault {
     async fn load(&self) -> Result<Option<Credentials>, VaultError> {
         if self.hang.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
+        }
+        if self.away.load(Ordering::SeqCst) {
+            let secret = "files-operator-credentials".to_owned();
+            return Err(VaultError::Away { secret, source: "the API server is away".into() });
         }
         self.reads.fetch_add(1, Ordering::SeqCst);
         Ok(self.stored())
@@ -121,6 +126,7 @@ impl Bed {
             refuse_writes: AtomicBool::new(false),
             lie: AtomicBool::new(false),
             hang: AtomicBool::new(false),
+            away: AtomicBool::new(false),
         };
         Self { server, vault: Arc::new(vault), http, session: Session::new(), start: Instant::now() }
     }

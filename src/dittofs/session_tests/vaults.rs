@@ -97,3 +97,37 @@ async fn a_vault_that_hangs_ends_with_the_poll() {
     assert_eq!(error.category(), "vault");
     assert!(error.to_string().contains("reading the credentials Secret"), "{error}");
 }
+
+#[tokio::test]
+async fn a_vault_that_is_away_or_silent_ends_no_poll_that_has_a_token_and_is_read_later() {
+    let mut bed = Bed::logged_in().await;
+    bed.session.forget();
+    let reads = bed.vault.reads();
+    let vault = bed.vault.clone();
+    for fault in [&vault.away, &vault.hang] {
+        fault.store(true, Ordering::SeqCst);
+        let poll = bed.poll().await.expect("a poll");
+        assert!(poll.vault_error.is_none(), "there was nothing to store");
+        fault.store(false, Ordering::SeqCst);
+    }
+    assert_eq!((bed.events(), bed.vault.reads()), ([LIST; 2].map(String::from).to_vec(), reads));
+    bed.poll().await.expect("a poll");
+    bed.poll().await.expect("a poll");
+    assert_eq!(bed.vault.reads(), reads + 1);
+}
+
+#[tokio::test]
+async fn what_somebody_stored_while_the_vault_was_away_is_not_written_over() {
+    let mut bed = Bed::logged_in().await;
+    bed.vault.edit(|stored| stored.password = Sensitive::new("canary-by-hand"));
+    bed.session.forget();
+    bed.vault.away.store(true, Ordering::SeqCst);
+    bed.server.revoke(true, false);
+    let writes = bed.vault.writes();
+    let poll = bed.poll().await.expect("a poll");
+    assert!(poll.refreshed && matches!(poll.vault_error, Some(VaultError::Away { .. })), "{:?}", poll.vault_error);
+    assert_eq!(bed.vault.writes(), writes);
+    bed.vault.away.store(false, Ordering::SeqCst);
+    bed.poll().await.expect("a poll");
+    assert_eq!(bed.vault.stored().expect("a Secret").password, Sensitive::new("canary-by-hand"));
+}
