@@ -403,6 +403,19 @@ fn paced(
     Client::new(service, namespace)
 }
 
+/// `client`, counting each request that the publisher of events sends with it.
+pub fn count_events(client: Client, metrics: Metrics) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, metrics) = (client.clone(), metrics.clone());
+        async move {
+            let verb = if request.method() == http::Method::PATCH { Verb::Patch } else { Verb::Create };
+            counted(&client, request, verb, "events", &metrics).await
+        }
+    });
+    Client::new(service, namespace)
+}
+
 /// Sends a request and counts what became of it.
 pub(super) async fn counted(
     client: &Client,

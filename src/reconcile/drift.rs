@@ -81,7 +81,8 @@ fn walk(path: &mut Vec<Step>, live: &Value, wanted: &Value, found: &mut Vec<Vec<
     match (live, wanted) {
         (Value::Object(a), Value::Object(b)) => {
             let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys.into_iter().filter(|key| path.len() > 1 || !SERVERS_OWN.contains(&key.as_str())) {
+            let top = path.len() == 1;
+            for key in keys.into_iter().filter(|key| !top || !SERVERS_OWN.contains(&key.as_str())) {
                 path.push(Step::Field(key.clone()));
                 walk(path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
                 path.pop();
