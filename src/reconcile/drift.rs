@@ -43,17 +43,21 @@ pub fn drifted_by(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Ve
         .filter(|entry| entry["subresource"].as_str().unwrap_or_default().is_empty())
         .filter_map(|entry| Some((entry["manager"].as_str()?, &entry["fieldsV1"])))
         .collect();
-    let owned = |fields: &Value, path: &[Step]| owns(fields, path);
     let mut found = BTreeSet::new();
     for path in &paths {
-        let mut owners = entries.iter().filter(|(_, fields)| owned(fields, path)).map(|(manager, _)| *manager);
-        match owners.clone().find(|manager| *manager != ours) {
+        let owners: Vec<(&str, usize)> =
+            entries.iter().filter_map(|(manager, fields)| Some((*manager, depth(fields, path)?))).collect();
+        // `{}` says "as a whole" of a field that has no parts, and "but none of its parts" of one that has: whoever is
+        // named for the part itself knows better.
+        let deepest = owners.iter().map(|(_, depth)| *depth).max();
+        let closest = || owners.iter().filter(|(_, depth)| Some(*depth) == deepest).map(|(manager, _)| *manager);
+        match closest().find(|manager| *manager != ours) {
             // What we own too we wrote ourselves, as it was wanted then.
-            Some(other) if !owners.any(|manager| manager == ours) => {
+            Some(other) if !closest().any(|manager| manager == ours) => {
                 found.insert(known_manager(other));
             }
             Some(_) => {}
-            None if owners.next().is_none() && unasked => {
+            None if owners.is_empty() && unasked => {
                 found.insert("unknown");
             }
             None => {}
@@ -109,19 +113,17 @@ fn walk(path: &mut Vec<Step>, live: &Value, wanted: &Value, found: &mut Vec<Vec<
     }
 }
 
-/// Whether these `fieldsV1` hold the path, or end above it in a field that is owned as a whole.
-fn owns(fields: &Value, path: &[Step]) -> bool {
-    let Some(fields) = fields.as_object() else { return false };
-    let Some((step, rest)) = path.split_first() else { return true };
+/// How far down the path these `fieldsV1` reach; None when they hold no part of it that ends in a field.
+fn depth(fields: &Value, path: &[Step]) -> Option<usize> {
+    let fields = fields.as_object()?;
+    let Some((step, rest)) = path.split_first() else { return Some(0) };
     let below = match step {
         Step::Field(name) => fields.get(&format!("f:{name}")),
         Step::Item(item) => fields.iter().find(|(key, _)| is_item(key, item)).map(|(_, below)| below),
     };
-    match below {
-        // `{}`: it is owned as a whole.
-        Some(Value::Object(below)) if below.is_empty() => true,
-        Some(below) => owns(below, rest),
-        None => false,
+    match below? {
+        Value::Object(below) if below.is_empty() => Some(1),
+        below => depth(below, rest).map(|depth| depth + 1),
     }
 }
 
@@ -166,6 +168,10 @@ mod tests {
         let both =
             json!([fields(OURS, &json!({"f:selector": {}})), fields("kubectl-edit", &port), fields("argocd-x", &kind)]);
         assert_eq!(drifted_by(&live(&both), &wanted(), OURS, false), ["argocd", "kubectl"]);
+        // The list that was ours, with an item that is not.
+        let list = json!({"f:ports": {}});
+        let item = json!([fields(OURS, &list), fields("kubectl-edit", &port)]);
+        assert_eq!(drifted_by(&live(&item), &wanted(), OURS, false), ["kubectl"]);
         let one = json!([fields(OURS, &port), fields("helm", &kind)]);
         assert_eq!(drifted_by(&live(&one), &wanted(), OURS, false), ["helm"]);
     }
