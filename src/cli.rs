@@ -57,6 +57,12 @@ pub struct RunArgs {
     /// Form of the log. Default: text on a terminal, JSON elsewhere.
     #[arg(long, env = "DITTOFS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Export the traces of polls that found nothing new, too.
+    ///
+    /// Traces go to the OTLP collector that OTEL_EXPORTER_OTLP_ENDPOINT names; see docs/tracing.md for all OTEL_*
+    /// variables.
+    #[arg(long, env = "DITTOFS_TRACE_QUIET_POLLS")]
+    pub trace_quiet_polls: bool,
     /// Name of this instance in events. Default: the pod's name.
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "dittofs-operator", hide = true)]
     pub instance: String,

@@ -33,3 +33,4 @@ pub mod health;
 pub mod logging;
 pub mod reconcile;
 pub mod run;
+pub mod telemetry;

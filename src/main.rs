@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use dittofs_operator::cli::{Cli, Command, RunArgs};
 use dittofs_operator::run::{Options, RunError, run};
+use dittofs_operator::telemetry::export::{Origin, Tracing};
 use dittofs_operator::{build, crd, logging};
 
 /// Many small JSON trees come and go on several threads: this allocator gives their pages back, glibc's keeps them.
@@ -34,21 +35,10 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn start(arguments: RunArgs) -> ExitCode {
-    if let Err(error) = logging::init(&arguments.log, arguments.log_format) {
-        eprintln!("error: {error}");
-        return ExitCode::from(2);
-    }
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("error: another TLS provider is installed");
         return ExitCode::FAILURE;
     }
-    let options = Options {
-        namespace: arguments.namespace.filter(|namespace| !namespace.is_empty()),
-        api_url_template: arguments.api_url_template,
-        health_addr: arguments.health_addr,
-        instance: arguments.instance,
-    };
     let runner = actix::System::with_tokio_rt(|| {
         // Without threads and timers nothing can run; there is no one to report to but the panic hook.
         #[expect(clippy::expect_used, reason = "the process cannot start without a runtime")]
@@ -58,7 +48,37 @@ fn start(arguments: RunArgs) -> ExitCode {
             .build()
             .expect("cannot start the runtime")
     });
-    match runner.block_on(run(options)) {
+    runner.block_on(serve(arguments))
+}
+
+/// Within the runtime, which the export of traces needs.
+async fn serve(arguments: RunArgs) -> ExitCode {
+    let variable = |name: &str| std::env::var(name).ok();
+    let origin = Origin {
+        instance: arguments.instance.clone(),
+        pod: variable("POD_NAME"),
+        namespace: variable("POD_NAMESPACE"),
+    };
+    let wrong = |error: &dyn std::error::Error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    };
+    let tracing = match Tracing::from_env(variable, &origin, arguments.trace_quiet_polls) {
+        Ok(tracing) => tracing,
+        Err(error) => return wrong(&error),
+    };
+    if let Err(error) = logging::init(&arguments.log, arguments.log_format, tracing.sdk_tracer()) {
+        return wrong(&error);
+    }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    let options = Options {
+        namespace: arguments.namespace.filter(|namespace| !namespace.is_empty()),
+        api_url_template: arguments.api_url_template,
+        health_addr: arguments.health_addr,
+        instance: arguments.instance,
+    };
+    let ended = run(options, &tracing).await;
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -68,5 +88,7 @@ fn start(arguments: RunArgs) -> ExitCode {
                 RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
             }
         }
-    }
+    };
+    tracing.shutdown().await;
+    code
 }

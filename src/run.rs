@@ -22,6 +22,7 @@ use crate::actors::{Caches, Deps};
 use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, WatchPolicy, connect};
 use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
 use crate::health::{self, Health};
+use crate::telemetry::export::Tracing;
 
 /// How long the writers may take to finish; the pod's grace period is 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -65,17 +66,18 @@ pub enum RunError {
 }
 
 /// Runs until a signal or a fatal end. To be called inside an actix system over a multi-thread runtime.
-pub async fn run(options: Options) -> Result<(), RunError> {
+pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
-    let client = connect(&ConnectOptions::default()).await?;
+    let (client, server) = connect(&ConnectOptions::default()).await?;
     let deps = Arc::new(Deps {
-        cluster: Cluster::new(client.clone()),
+        cluster: Cluster::new(client.clone()).at(&server),
         events: Events::new(client.clone(), options.instance.clone()),
         caches: Caches::default(),
         specs: Specs::default(),
         http: HttpClient::new(HttpSettings::default())?,
         template: options.api_url_template.clone(),
         gate: Gate::default(),
+        tracer: tracing.tracer.clone(),
         origin: Instant::now(),
         seed: rand::random(),
         seeds: AtomicU64::new(0),
@@ -90,6 +92,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         namespace = options.namespace.as_deref().unwrap_or("(all)"),
         health = %bound,
         api_url_template = %options.api_url_template,
+        traces = tracing.exports(),
         "dittofs-operator starts"
     );
 

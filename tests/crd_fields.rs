@@ -29,7 +29,7 @@ const LATER: [&str; 16] = [
 ];
 
 /// Fields that the table does not have.
-const ADDED: [&str; 13] = [
+const ADDED: [&str; 14] = [
     "spec.adapterDiscovery.stopGracePeriod",
     "spec.cache",
     "spec.fileService",
@@ -41,6 +41,7 @@ const ADDED: [&str; 13] = [
     "spec.securityContext",
     "status.activeAdapters",
     "status.adapters",
+    "status.lastChange",
     "metadata",
     "spec.service.type",
 ];

@@ -1,13 +1,13 @@
-//! Generated manifests are what the code says. `make generate` renews them.
+//! Generated manifests and pages are what the code says. `make generate` renews them.
 
 use std::path::Path;
 
-/// Compares `deploy/<name>` with what the code prints; with `UPDATE_GOLDEN` set it writes the file instead.
+/// Compares a file with what the code prints; with `UPDATE_GOLDEN` set it writes the file instead.
 fn assert_current(name: &str, generated: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     assert!(generated.len() > 500 && generated.ends_with('\n'), "{name} is generated empty or without a last newline");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, generated).expect("deploy/ can be written");
+        std::fs::write(&path, generated).expect("the file can be written");
         return;
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
@@ -15,24 +15,25 @@ fn assert_current(name: &str, generated: &str) {
         stored.lines().chain([""]).zip(generated.lines().chain([""])).enumerate().find(|(_, (old, new))| old != new)
     {
         panic!(
-            "deploy/{name} is out of date from line {}: it says {old:?}, the code {new:?}. Run `make generate` and \
+            "{name} is out of date from line {}: it says {old:?}, the code {new:?}. Run `make generate` and \
              commit the result.",
             number + 1
         );
     }
-    assert_eq!(
-        stored.len(),
-        generated.len(),
-        "deploy/{name} is out of date. Run `make generate` and commit the result."
-    );
+    assert_eq!(stored.len(), generated.len(), "{name} is out of date. Run `make generate` and commit the result.");
 }
 
 #[test]
 fn the_crd_manifest_is_what_the_types_say() {
-    assert_current("crd.yaml", &dittofs_operator::crd::crd_yaml());
+    assert_current("deploy/crd.yaml", &dittofs_operator::crd::crd_yaml());
 }
 
 #[test]
 fn the_rbac_manifest_is_what_the_code_says() {
-    assert_current("rbac.yaml", &dittofs_operator::build::rbac_yaml());
+    assert_current("deploy/rbac.yaml", &dittofs_operator::build::rbac_yaml());
+}
+
+#[test]
+fn the_page_about_traces_is_what_the_table_says() {
+    assert_current("docs/tracing.md", &dittofs_operator::telemetry::table::markdown());
 }

@@ -45,19 +45,25 @@ go_tests() {
     failed=$((failed + bad))
 }
 
-gofmt_clean() { test -z "$(gofmt -l tests/controlplane | tee /dev/stderr)"; }
+gofmt_clean() { test -z "$(gofmt -l tests/controlplane tests/jaeger tests/prometheus | tee /dev/stderr)"; }
 
 build_controlplane() { bash tests/controlplane/build.sh; }
+
+# These have no code of their own: what there is to get wrong are go.mod and go.sum.
+build_jaeger() { bash tests/jaeger/build.sh; }
+build_prometheus() { bash tests/prometheus/build.sh; }
 
 step "format of Rust" cargo fmt --all --check
 step "format of Go" gofmt_clean
 step "control plane: build (minutes, when nothing is cached)" build_controlplane
+step "Jaeger: build (minutes, when nothing is cached)" build_jaeger
+step "Prometheus: build (minutes, when nothing is cached)" build_prometheus
 step "lints: everything, with faults" cargo clippy --quiet --workspace --all-targets --features fault-injection -- -D warnings
 step "lints: the shipped build" cargo clippy --quiet --lib --bins -- -D warnings
 suite "tests without a control plane" cargo test --no-fail-fast --workspace --features fault-injection \
     --lib --bins --test pure_ring --test drift --test admission --test crd_fields --test exchanges
 suite "tests on the real control plane" cargo test --no-fail-fast --workspace --features fault-injection \
-    --test cluster --test checker --test real_admission --test real
+    --test cluster --test checker --test real_admission --test backends --test real
 go_tests
 
 say "done"

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{Instrument, info, warn};
+use tracing::{Instrument, error_span, info, warn};
 
 use super::Deps;
 use super::lifeline::Lifeline;
@@ -24,6 +24,8 @@ use crate::cluster::{CrRef, Kind, NoticeKind};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
 use crate::reconcile::{AdapterTracker, ObservedAdapter, ServerKey, ValidatedServer};
+use crate::telemetry::table::Attribute;
+use crate::telemetry::trace::{begin, decided, failed as failed_span, set};
 
 /// First delay after a failed poll.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(250);
@@ -144,7 +146,10 @@ impl AdapterPoller {
         self.again = false;
         let mut session = self.session.take().unwrap_or_default();
         let deps = self.deps.clone();
-        let span = tracing::debug_span!("poll adapters", namespace = self.key.namespace, name = self.key.name);
+        let span = begin(error_span!("poll adapters"), &self.deps.tracer.root(&self.key), &[]);
+        set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
+        set(&span, Attribute::Cause, CauseKind::Poll.as_str());
+        set(&span, Attribute::Namespace, self.key.namespace.clone());
         let traced = span.clone();
         let name = self.key.name.clone();
         let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
@@ -176,24 +181,26 @@ impl AdapterPoller {
         }
     }
 
-    fn observe(&mut self, poll: &Poll, settings: Settings, span: &tracing::Span) {
+    /// What is new about the adapters, in words.
+    fn observe(&mut self, poll: &Poll, settings: Settings) -> Option<String> {
         let now = self.deps.origin.elapsed();
         let adapters = self.tracker.observe(&poll.adapters, now, settings.grace);
-        let same = self.observed.as_ref().is_some_and(|before| **before == adapters);
-        if !same {
+        let before = self.observed.as_ref().map(|before| in_words(before));
+        let news = self.observed.as_ref().is_none_or(|before| **before != adapters);
+        let mut diff = None;
+        if news {
             let adapters = Arc::new(adapters);
-            let text: Vec<String> =
-                adapters.iter().map(|a| format!("{} {:?} on {}", a.adapter_type, a.state, a.port)).collect();
-            info!(
-                namespace = self.key.namespace,
-                name = self.key.name,
-                adapters = text.join(", "),
-                "observed the adapters"
-            );
+            let text = in_words(&adapters);
+            info!(namespace = self.key.namespace, name = self.key.name, adapters = text, "observed the adapters");
+            diff = Some(match before {
+                Some(before) => format!("from {before} to {text}"),
+                None => format!("first observation: {text}"),
+            });
             self.observed = Some(adapters);
-            self.tell_observed(&Cause { kind: CauseKind::AdaptersObserved, span: span.clone() });
+            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved));
         }
         self.told(PollFact::Answered);
+        diff
     }
 
     fn tell_observed(&self, cause: &Cause) {
@@ -246,6 +253,13 @@ impl AdapterPoller {
         let into = elapsed.as_nanos() % period.as_nanos().max(1);
         period.saturating_sub(Duration::from_nanos(u64::try_from(into).unwrap_or(0)))
     }
+}
+
+/// Adapters as a log line and a span have them.
+fn in_words(adapters: &[ObservedAdapter]) -> String {
+    let each: Vec<String> =
+        adapters.iter().map(|a| format!("{} {:?} on {}", a.adapter_type, a.state, a.port)).collect();
+    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
 }
 
 impl Drop for AdapterPoller {
@@ -346,6 +360,9 @@ impl Handler<Polled> for AdapterPoller {
             // A poll that was stopped in the moment in which it ended.
             return;
         }
+        let span = polled.span;
+        // What is told and logged of the poll belongs to it.
+        let _within = span.enter();
         let mut session = polled.session.unwrap_or_default();
         if std::mem::take(&mut self.touched) {
             session.forget();
@@ -357,9 +374,13 @@ impl Handler<Polled> for AdapterPoller {
             Some(Err(_)) if crate::fault::on("error-is-empty") => Some(Ok(empty())),
             other => other,
         };
+        let mut decisions = Vec::new();
         let mut delay = match result {
             Some(Ok(poll)) => {
                 self.backoff.reset();
+                if poll.provisioned {
+                    decisions.push("provisioned");
+                }
                 if poll.provisioned
                     && let Some(spec) = self.deps.spec(&self.key)
                 {
@@ -376,14 +397,21 @@ impl Handler<Polled> for AdapterPoller {
                         session.forget();
                     }
                 }
-                self.observe(&poll, settings, &polled.span);
+                let diff = self.observe(&poll, settings);
+                if diff.is_some() {
+                    decisions.push("observed");
+                }
+                let decision = if decisions.is_empty() { "unchanged".to_owned() } else { decisions.join(",") };
+                decided(&span, &decision, diff.as_deref().unwrap_or_default());
                 self.next_tick(settings.period)
             }
             Some(Err(error)) => {
+                failed_span(&span, error.category(), &error.to_string());
                 self.failed(&error);
                 self.backoff.next().min(settings.period)
             }
             None => {
+                failed_span(&span, "panic", "the poll panicked");
                 warn!(
                     namespace = self.key.namespace,
                     name = self.key.name,

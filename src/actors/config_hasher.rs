@@ -9,9 +9,10 @@ use std::sync::Arc;
 use actix::prelude::*;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
-use tracing::{Span, info, warn};
+use tracing::{info, warn};
 
 use super::Deps;
+use super::done::Done;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
@@ -35,7 +36,7 @@ pub struct ConfigHasher {
     deps: Arc<Deps>,
     peers: Peers,
     flight: Flight,
-    last: Option<(ConfigHashed, ConfigFact)>,
+    last: Option<Hashed>,
     /// Why the last run came to no hash; None when it did.
     failed: Option<ConfigFact>,
     /// resourceVersion of the ConfigMap and the YAML that it was seen to hold.
@@ -46,20 +47,47 @@ pub struct ConfigHasher {
 impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
-        let flight = Flight::new(key.clone(), Role::ConfigHasher, deps.gate.clone(), deps.next_seed());
+        let flight = Flight::new(key.clone(), Role::ConfigHasher, &deps);
         Self { key, deps, peers, flight, last: None, failed: None, config_map: None, _lifeline: lifeline }
     }
 
     fn tell(&self) {
-        if let Some((hashed, _)) = &self.last {
-            self.peers.hashed.do_send(hashed.clone());
+        if let Some(last) = &self.last {
+            let (generation, hash) = (last.generation, last.hash.clone());
+            self.peers.hashed.do_send(ConfigHashed { generation, hash, cause: Cause::here(CauseKind::ConfigHashed) });
         }
-        if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|(_, fact)| fact)) {
-            let span = self.last.as_ref().map_or_else(Span::none, |(hashed, _)| hashed.cause.span.clone());
-            let cause = Cause { kind: CauseKind::Fact, span };
+        if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
+            let cause = Cause::here(CauseKind::Fact);
             self.peers.status.do_send(Report { fact: Fact::Config(fact.clone()), cause });
         }
     }
+
+    /// Puts what the run found on the span of its work.
+    fn trace(&mut self, mut done: Done, news: bool) {
+        let (words, problem) = match (&self.failed, &self.last) {
+            (Some(ConfigFact::Failed { text, .. }), _) => (String::new(), Some(text.clone())),
+            (_, Some(Hashed { fact: ConfigFact::SecretMissing { text, .. }, .. })) => {
+                (format!("the hash is held: {text}"), None)
+            }
+            _ => ("the config hash is new to PortReconciler".to_owned(), None),
+        };
+        let written = done.has_changes();
+        if news {
+            done.did("hashed", words);
+        }
+        let changes = done.tell(problem.as_deref());
+        if written {
+            let fact = Fact::Changed(changes.join("; "));
+            self.peers.status.do_send(Report { fact, cause: Cause::here(CauseKind::Fact) });
+        }
+    }
+}
+
+/// What the last run that came to a hash found.
+struct Hashed {
+    generation: i64,
+    hash: HashInput,
+    fact: ConfigFact,
 }
 
 impl Actor for ConfigHasher {
@@ -102,19 +130,25 @@ pub enum Outcome {
     Idle,
     /// Everything that is needed is there, or says what is missing.
     Hashed {
+        /// `metadata.generation` of the spec that was hashed.
+        generation: i64,
         /// For PortReconciler.
-        hashed: ConfigHashed,
+        hash: HashInput,
         /// For StatusReporter.
         fact: ConfigFact,
         /// resourceVersion and YAML of the ConfigMap.
         config_map: Option<(String, String)>,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
+        /// What was written.
+        done: Done,
     },
     /// A read or write failed.
     Failed {
         /// For StatusReporter.
         fact: ConfigFact,
+        /// What was written before.
+        done: Done,
     },
 }
 
@@ -123,35 +157,38 @@ impl Worker for ConfigHasher {
     fn flight(&mut self) -> &mut Flight {
         &mut self.flight
     }
-    fn job(&mut self, cause: &Cause) -> Job<Outcome> {
+    fn job(&mut self, _: &Cause) -> Job<Outcome> {
         let run = Run {
             deps: self.deps.clone(),
             key: self.key.clone(),
             known: self.config_map.clone(),
-            cause: cause.clone(),
+            done: Done::default(),
         };
-        Box::pin(async move { run.reconcile().await })
+        Box::pin(run.reconcile())
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         match outcome {
             Outcome::Idle => Verdict::Settled,
-            Outcome::Hashed { hashed, fact, config_map, retry } => {
+            Outcome::Hashed { generation, hash, fact, config_map, retry, done } => {
                 // A failure was reported in between: the siblings have to hear that it is over.
                 let healed = self.failed.take().is_some();
                 let changed = healed
-                    || self.last.as_ref().is_none_or(|(before, known)| {
-                        before.hash != hashed.hash || before.generation != hashed.generation || *known != fact
+                    || self.last.as_ref().is_none_or(|before| {
+                        before.hash != hash || before.generation != generation || before.fact != fact
                     });
                 self.config_map = config_map;
-                self.last = Some((hashed, fact));
+                self.last = Some(Hashed { generation, hash, fact });
+                self.trace(done, changed);
                 if changed {
                     self.tell();
                 }
                 if retry { Verdict::Retry } else { Verdict::Settled }
             }
-            Outcome::Failed { fact } => {
-                if self.failed.as_ref() != Some(&fact) {
-                    self.failed = Some(fact.clone());
+            Outcome::Failed { fact, done } => {
+                let news = self.failed.as_ref() != Some(&fact);
+                self.failed = Some(fact.clone());
+                self.trace(done, false);
+                if news {
                     self.peers.status.do_send(Report { fact: Fact::Config(fact), cause: Cause::here(CauseKind::Fact) });
                 }
                 Verdict::Retry
@@ -165,7 +202,7 @@ struct Run {
     deps: Arc<Deps>,
     key: ServerKey,
     known: Option<(String, String)>,
-    cause: Cause,
+    done: Done,
 }
 
 /// The values that a Secret contributes, or why it cannot.
@@ -176,7 +213,7 @@ enum Values {
 }
 
 impl Run {
-    async fn reconcile(self) -> Outcome {
+    async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("config-hasher.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
         let Ok(server) = spec.server.clone() else { return Outcome::Idle };
@@ -190,11 +227,11 @@ impl Run {
         let yaml = render(&server);
         let config_map = match self.keep_config_map(&server, &about, &yaml).await {
             Ok(known) => known,
-            Err(fact) => return Outcome::Failed { fact },
+            Err(fact) => return Outcome::Failed { fact, done: self.done },
         };
         let read = match self.keep_secrets(&server).await {
             Ok(read) => read,
-            Err(fact) => return Outcome::Failed { fact },
+            Err(fact) => return Outcome::Failed { fact, done: self.done },
         };
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
@@ -220,18 +257,17 @@ impl Run {
             warn!(namespace = self.key.namespace, name = self.key.name, "the config hash is held: {text}");
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
-        let cause = Cause { kind: CauseKind::ConfigHashed, span: self.cause.span.clone() };
-        Outcome::Hashed { hashed: ConfigHashed { generation, hash, cause }, fact, config_map, retry }
+        Outcome::Hashed { generation, hash, fact, config_map, retry, done: self.done }
     }
 
     async fn keep_config_map(
-        &self,
+        &mut self,
         server: &ValidatedServer,
         about: &CrRef,
         yaml: &str,
     ) -> Result<Option<(String, String)>, ConfigFact> {
         let names = server.names();
-        let (namespace, name) = (&self.key.namespace, names.config_map());
+        let (namespace, name) = (&self.key.namespace.clone(), names.config_map());
         let cached = self.deps.caches.config_maps.get(namespace, &name);
         if let (Some((version, known)), Some(cached)) = (&self.known, &cached)
             && known == yaml
@@ -249,16 +285,21 @@ impl Run {
                 self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &live).await
             }
             Decision::Nothing => Ok(live.unwrap_or_default()),
-            Decision::Create(object) => self.deps.cluster.create(Kind::ConfigMap, namespace, &object).await,
+            Decision::Create(object) => {
+                let made = self.deps.cluster.create(Kind::ConfigMap, namespace, &object).await;
+                if made.is_ok() {
+                    self.done.did("create", format!("created ConfigMap {name}"));
+                }
+                made
+            }
             Decision::Replace(object, changes) => {
-                info!(
-                    namespace,
-                    name = self.key.name,
-                    config_map = name,
-                    changes = changes.join(", "),
-                    "the ConfigMap follows the spec"
-                );
-                self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &object).await
+                let changes = changes.join(", ");
+                info!(namespace, name = self.key.name, config_map = name, changes, "the ConfigMap follows the spec");
+                let written = self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &object).await;
+                if written.is_ok() {
+                    self.done.did("update", format!("updated ConfigMap {name}: {changes}"));
+                }
+                written
             }
             Decision::BeingDeleted => {
                 let text = format!("ConfigMap {name} is being deleted; it is made again when it is gone");
@@ -284,7 +325,7 @@ impl Run {
 
     /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
     /// so that each is read once a run.
-    async fn keep_secrets(&self, server: &ValidatedServer) -> Result<BTreeMap<String, Value>, ConfigFact> {
+    async fn keep_secrets(&mut self, server: &ValidatedServer) -> Result<BTreeMap<String, Value>, ConfigFact> {
         let names = server.names();
         let failed = |error: KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
         let mut read = BTreeMap::new();
@@ -321,12 +362,17 @@ impl Run {
     }
 
     /// Creates a Secret, or reads the one that somebody made meanwhile: theirs counts.
-    async fn create_secret(&self, secret: Secret) -> Result<Value, KubeError> {
+    async fn create_secret(&mut self, secret: Secret) -> Result<Value, KubeError> {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let made = serde_json::to_value(secret).unwrap_or_default();
         match self.deps.cluster.create(Kind::Secret, &self.key.namespace, &made).await {
             Err(error) if error.is_already_exists() => Ok(self.secret(&name).await?.unwrap_or_default()),
-            made => made,
+            made => {
+                if made.is_ok() {
+                    self.done.did("create", format!("created Secret {name}"));
+                }
+                made
+            }
         }
     }
 

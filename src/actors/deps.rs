@@ -10,6 +10,7 @@ use super::specs::{Spec, Specs};
 use crate::cluster::{Cache, Cluster, CrRef, Events, Kind, Notice, NoticeKind};
 use crate::dittofs::{HttpClient, UrlTemplate};
 use crate::reconcile::ServerKey;
+use crate::telemetry::Tracer;
 
 /// What the watches have seen.
 #[derive(Default)]
@@ -47,6 +48,8 @@ pub struct Deps {
     pub template: UrlTemplate,
     /// Passed by every job.
     pub gate: Gate,
+    /// Makes the traces.
+    pub tracer: Tracer,
     /// Origin of the monotonic times that the pure ring is given.
     pub origin: Instant,
     /// Seed of every jitter; random in production, fixed in tests.

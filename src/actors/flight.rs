@@ -3,16 +3,22 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::task::AbortHandle;
-use tracing::{Instrument, Span, error};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, error, error_span};
 
+use super::Deps;
 use super::gate::Gate;
 use super::messages::{Cause, CauseKind, Role};
 use crate::backoff::Backoff;
 use crate::reconcile::{ServerKey, Slot};
+use crate::telemetry::table::Attribute;
+use crate::telemetry::trace::{begin, failed, milliseconds, set};
+use crate::telemetry::{TraceContext, Tracer};
 
 /// A job: everything it needs was moved in.
 pub type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -21,6 +27,9 @@ pub type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 const BACKOFF_INITIAL: Duration = Duration::from_millis(200);
 /// Longest delay between attempts of a writer.
 const BACKOFF_CAP: Duration = Duration::from_secs(30);
+
+/// Longest pause within one trace.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Whether a finished job is to be tried again by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +42,15 @@ pub enum Verdict {
     After(Duration),
 }
 
-/// The end of a job; Err when it panicked.
+/// The end of a job, in the span of its work.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Finished<T: 'static>(pub Result<T, Panicked>);
+pub struct Finished<T: 'static> {
+    /// What it brought back; Err when it panicked.
+    pub result: Result<T, Panicked>,
+    /// The work.
+    pub span: Span,
+}
 
 /// A job panicked; the panic itself was printed by the process's panic hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +62,10 @@ pub struct Flight {
     key: ServerKey,
     role: Role,
     gate: Gate,
+    tracer: Tracer,
     slot: Slot,
-    causes: Vec<Cause>,
+    /// What the next run answers, and when each was handled.
+    causes: Vec<(Cause, Instant)>,
     backoff: Backoff,
     retry: Option<SpawnHandle>,
     job: Option<AbortHandle>,
@@ -57,9 +73,10 @@ pub struct Flight {
 
 impl Flight {
     /// Nothing under way.
-    pub fn new(key: ServerKey, role: Role, gate: Gate, seed: u64) -> Self {
-        let backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_CAP, seed);
-        Self { key, role, gate, slot: Slot::Idle, causes: Vec::new(), backoff, retry: None, job: None }
+    pub fn new(key: ServerKey, role: Role, deps: &Deps) -> Self {
+        let backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_CAP, deps.next_seed());
+        let (gate, tracer) = (deps.gate.clone(), deps.tracer.clone());
+        Self { key, role, gate, tracer, slot: Slot::Idle, causes: Vec::new(), backoff, retry: None, job: None }
     }
 
     /// Whether a job is under way.
@@ -95,7 +112,7 @@ pub fn poke<W: Worker>(worker: &mut W, ctx: &mut Context<W>, cause: Cause) {
     if let Some(retry) = flight.retry.take() {
         ctx.cancel_future(retry);
     }
-    flight.causes.push(cause);
+    flight.causes.push((cause, Instant::now()));
     if flight.slot.poke() {
         launch(worker, ctx);
     }
@@ -103,11 +120,15 @@ pub fn poke<W: Worker>(worker: &mut W, ctx: &mut Context<W>, cause: Cause) {
 
 /// The body of every worker's `Handler<Finished<…>>`.
 pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W::Outcome>) {
+    let Finished { result, span } = end;
+    // What is told and logged of the outcome belongs to the work.
+    let _within = span.enter();
     worker.flight().job = None;
-    let verdict = if let Ok(outcome) = end.0 {
+    let verdict = if let Ok(outcome) = result {
         worker.landed(outcome)
     } else {
         let Flight { key, role, .. } = worker.flight();
+        failed(&span, "panic", "the job panicked");
         error!(namespace = key.namespace, name = key.name, actor = role.as_str(), "a job panicked; it is tried again");
         Verdict::Retry
     };
@@ -123,9 +144,13 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
     if flight.slot.done() {
         launch(worker, ctx);
     } else if let Some(delay) = delay {
-        let handle = ctx.run_later(delay, |worker: &mut W, ctx| {
+        // A next attempt is a trace of its own: one that fails for a day would never end otherwise. A short pause
+        // belongs to what is being done.
+        let here = TraceContext::current();
+        let attempt = if verdict == Verdict::Retry || delay > PAUSE { here.to_link() } else { here };
+        let handle = ctx.run_later(delay, move |worker: &mut W, ctx| {
             worker.flight().retry = None;
-            poke(worker, ctx, Cause { kind: CauseKind::Retry, span: Span::none() });
+            poke(worker, ctx, Cause::of(CauseKind::Retry, attempt));
         });
         worker.flight().retry = Some(handle);
     }
@@ -138,23 +163,77 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
         let _ = flight.slot.done();
         return;
     };
-    let (key, role) = (flight.key.clone(), flight.role);
-    // The first cause is the parent; the others are links once spans are exported.
-    let cause = causes.into_iter().next().unwrap_or_else(|| Cause { kind: CauseKind::Retry, span: Span::none() });
-    let span = tracing::debug_span!(parent: &cause.span, "reconcile", actor = role.as_str(), namespace = key.namespace, name = key.name, cause = cause.kind.as_str());
-    let job = worker.job(&cause).instrument(span);
+    let work = Work::of(flight, causes);
+    let role = flight.role;
+    let job = worker.job(&work.cause);
+    let begun = Arc::new(OnceLock::new());
+    let shared = begun.clone();
     let task = tokio::spawn(async move {
         let _turn = pass.turn(role == Role::ServiceReconciler).await;
-        job.await
+        let span = work.begin();
+        let _ = shared.set(span.clone());
+        job.instrument(span).await
     });
     worker.flight().job = Some(task.abort_handle());
     let address = ctx.address();
     tokio::spawn(async move {
-        match task.await {
-            Ok(outcome) => address.do_send(Finished(Ok(outcome))),
-            Err(end) if end.is_panic() => address.do_send(Finished(Err(Panicked))),
+        let ended = task.await;
+        let span = begun.get().cloned().unwrap_or_else(Span::none);
+        match ended {
+            Ok(outcome) => address.do_send(Finished { result: Ok(outcome), span }),
+            Err(end) if end.is_panic() => address.do_send(Finished { result: Err(Panicked), span }),
             // Aborted: the actor is gone.
             Err(_) => {}
         }
     });
+}
+
+/// A run that is about to begin.
+struct Work {
+    key: ServerKey,
+    role: Role,
+    /// What it is traced to.
+    cause: Cause,
+    handled: Instant,
+    launched: Instant,
+    place: TraceContext,
+    /// The other causes, and the attempt that this one repeats.
+    coalesced: Vec<TraceContext>,
+    count: usize,
+}
+
+impl Work {
+    fn of(flight: &Flight, mut causes: Vec<(Cause, Instant)>) -> Self {
+        let launched = Instant::now();
+        let count = causes.len();
+        // The first of the highest rank.
+        let first = (0..count).rev().max_by_key(|index| causes[*index].0.kind.rank()).unwrap_or_default();
+        let (cause, handled) = if causes.is_empty() {
+            (Cause::of(CauseKind::Retry, TraceContext::default()), launched)
+        } else {
+            causes.remove(first)
+        };
+        let mut coalesced: Vec<TraceContext> = causes.into_iter().map(|(cause, _)| cause.trace).collect();
+        let place = if cause.trace.is_open() {
+            cause.trace.clone()
+        } else {
+            coalesced.push(cause.trace.clone());
+            flight.tracer.root(&flight.key)
+        };
+        Self { key: flight.key.clone(), role: flight.role, cause, handled, launched, place, coalesced, count }
+    }
+
+    /// The span of the work; the waiting before it is told by its attributes.
+    fn begin(&self) -> Span {
+        let span = error_span!("work", otel.name = self.role.work(), actor = self.role.as_str());
+        let span = begin(span, &self.place, &self.coalesced);
+        set(&span, Attribute::Actor, self.role.as_str());
+        set(&span, Attribute::Cause, self.cause.kind.as_str());
+        set(&span, Attribute::Namespace, self.key.namespace.clone());
+        set(&span, Attribute::MailboxTime, milliseconds(self.handled.duration_since(self.cause.at)));
+        set(&span, Attribute::SlotTime, milliseconds(self.launched.duration_since(self.handled)));
+        set(&span, Attribute::TurnTime, milliseconds(self.launched.elapsed()));
+        set(&span, Attribute::Coalesced, i64::try_from(self.count).unwrap_or(i64::MAX));
+        span
+    }
 }

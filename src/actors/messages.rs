@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tracing::Span;
+use tokio::time::Instant;
 
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact};
 use crate::reconcile::{ObservedAdapter, ServerKey};
+use crate::telemetry::TraceContext;
 
 /// Why something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +33,24 @@ pub enum CauseKind {
     Resync,
     /// An attempt before this one failed.
     Retry,
+    /// The polling interval, or the backoff of a poll, is over.
+    Poll,
 }
 
 impl CauseKind {
+    /// Of several causes that one run answers, the one with the highest rank is what the run is traced to: news
+    /// before looks, looks before repetition.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::AdaptersObserved | Self::Poll => 5,
+            Self::ServerChanged | Self::SecretChanged => 4,
+            Self::ConfigHashed | Self::Fact => 3,
+            Self::ObjectChanged | Self::Start => 2,
+            Self::Retry => 1,
+            Self::Resync => 0,
+        }
+    }
+
     /// Static label for logs and spans.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,23 +63,31 @@ impl CauseKind {
             Self::Fact => "fact",
             Self::Resync => "resync",
             Self::Retry => "retry",
+            Self::Poll => "poll",
         }
     }
 }
 
-/// A cause and the span that it happened in: the trace goes where the message goes, since actix carries none.
+/// A cause and its place in a trace: the trace goes where the message goes, since actix carries none.
 #[derive(Clone, Debug)]
 pub struct Cause {
     /// What happened.
     pub kind: CauseKind,
-    /// Where; disabled when nothing traces.
-    pub span: Span,
+    /// Where.
+    pub trace: TraceContext,
+    /// When; what follows may have to wait.
+    pub at: Instant,
 }
 
 impl Cause {
     /// A cause in the current span.
     pub fn here(kind: CauseKind) -> Self {
-        Self { kind, span: Span::current() }
+        Self::of(kind, TraceContext::current())
+    }
+
+    /// A cause at a place in a trace.
+    pub fn of(kind: CauseKind, trace: TraceContext) -> Self {
+        Self { kind, trace, at: Instant::now() }
     }
 }
 
@@ -117,6 +141,8 @@ pub enum Fact {
     Ports(PortsFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
+    /// From whoever wrote an object: what changed, in words.
+    Changed(String),
 }
 
 /// Whoever listens to you is new and knows nothing: say your last fact again.
@@ -174,6 +200,18 @@ pub enum Role {
 }
 
 impl Role {
+    /// Name of the span of its work.
+    pub fn work(self) -> &'static str {
+        match self {
+            Self::CrWatcher => "watch",
+            Self::ConfigHasher => "hash config",
+            Self::AdapterPoller => "poll adapters",
+            Self::ServiceReconciler => "reconcile services",
+            Self::PortReconciler => "reconcile ports",
+            Self::StatusReporter => "report status",
+        }
+    }
+
     /// Static label.
     pub fn as_str(self) -> &'static str {
         match self {

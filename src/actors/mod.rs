@@ -9,6 +9,7 @@ pub mod adapter_poller;
 pub mod config_hasher;
 pub mod cr_watcher;
 pub mod deps;
+pub mod done;
 pub mod flight;
 pub mod gate;
 pub mod lifeline;

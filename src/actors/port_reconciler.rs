@@ -12,6 +12,7 @@ use serde_json::Value;
 use tracing::{debug, info, warn};
 
 use super::Deps;
+use super::done::{Done, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Stop, Wire};
@@ -44,7 +45,7 @@ pub struct PortReconciler {
 impl PortReconciler {
     /// A reconciler that knows neither hash nor adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
-        let flight = Flight::new(key.clone(), Role::PortReconciler, deps.gate.clone(), deps.next_seed());
+        let flight = Flight::new(key.clone(), Role::PortReconciler, &deps);
         Self { key, deps, status, flight, hashed: None, adapters: None, settled: None, last: None, _lifeline: lifeline }
     }
 }
@@ -107,7 +108,8 @@ pub struct Outcome {
     fact: Option<PortsFact>,
     settled: Option<String>,
     verdict: Verdict,
-    cause: Cause,
+    /// What was written, in words.
+    changes: Vec<String>,
 }
 
 impl Worker for PortReconciler {
@@ -123,17 +125,23 @@ impl Worker for PortReconciler {
             adapters: self.adapters.clone(),
             settled: self.settled.clone(),
             seed: self.deps.next_seed(),
-            cause: cause.clone(),
+            cause: cause.kind,
+            done: Done::default(),
         };
         Box::pin(run.reconcile())
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        let cause = Cause::here(CauseKind::Fact);
+        if !outcome.changes.is_empty() {
+            let fact = Fact::Changed(outcome.changes.join("; "));
+            self.status.do_send(Report { fact, cause: cause.clone() });
+        }
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
             self.last = Some(fact.clone());
-            self.status.do_send(Report { fact: Fact::Ports(fact), cause: outcome.cause });
+            self.status.do_send(Report { fact: Fact::Ports(fact), cause });
         }
         outcome.verdict
     }
@@ -147,7 +155,8 @@ struct Run {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     settled: Option<String>,
     seed: u64,
-    cause: Cause,
+    cause: CauseKind,
+    done: Done,
 }
 
 impl Run {
@@ -160,10 +169,14 @@ impl Run {
         let cached = self.deps.caches.stateful_sets.get(&self.key.namespace, &name);
         match cached.as_deref().map(|cached| self.plan(&spec, &server, Some(cached), None)) {
             Some(Plan::Nothing { deferred }) => {
-                return self.end(Some(self.applied(&server, deferred)), Verdict::Settled);
+                let applied = self.applied(&server, deferred);
+                return self.end(Some(applied), Verdict::Settled);
             }
             // What was said about the StatefulSet before stays true until the hash of this generation comes.
-            Some(Plan::Wait(_)) => return self.end(None, Verdict::Settled),
+            Some(Plan::Wait(_)) => {
+                self.done.note("wait");
+                return self.end(None, Verdict::Settled);
+            }
             _ => {}
         }
         match self.write(&spec, &server, &name).await {
@@ -215,10 +228,12 @@ impl Run {
             };
             let written = match self.plan(spec, server, live.as_ref(), orphan.as_ref()) {
                 Plan::Nothing { deferred } => {
-                    return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                    let applied = self.applied(server, deferred);
+                    return Ok(self.end(Some(applied), Verdict::Settled));
                 }
                 Plan::Wait(what) => {
                     debug!(namespace, name, "the StatefulSet waits for {what}");
+                    self.done.note("wait");
                     let fact = live.is_none().then(|| PortsFact {
                         problem: Some(format!("the StatefulSet waits for {what}")),
                         ..PortsFact::default()
@@ -226,6 +241,7 @@ impl Run {
                     return Ok(self.end(fact, Verdict::Settled));
                 }
                 Plan::NotOwned => {
+                    self.done.note("not-owned");
                     let note = format!("StatefulSet {name} belongs to somebody else; rename or remove it");
                     let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
                     self.deps.event(&about, NoticeKind::Warning, "NotOwned", "ReconcileStatefulSet", note, related);
@@ -240,13 +256,9 @@ impl Run {
                 Plan::Create(object) => {
                     let made = self.deps.cluster.create(Kind::StatefulSet, &namespace, &object).await;
                     if made.is_ok() {
-                        info!(
-                            namespace,
-                            name = self.key.name,
-                            cause = self.cause.kind.as_str(),
-                            "created the StatefulSet"
-                        );
+                        info!(namespace, name = self.key.name, cause = self.cause.as_str(), "created the StatefulSet");
                         let note = format!("Created StatefulSet {name}");
+                        self.done.did("create", note.clone());
                         self.deps.event(
                             &about,
                             NoticeKind::Normal,
@@ -264,7 +276,8 @@ impl Run {
                     }
                     let print = fingerprint(live.as_ref(), &object);
                     if self.settled.as_ref() == Some(&print) {
-                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                        let applied = self.applied(server, deferred);
+                        return Ok(self.end(Some(applied), Verdict::Settled));
                     }
                     let changes = changes.join(", ");
                     let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
@@ -272,12 +285,21 @@ impl Run {
                         info!(
                             namespace,
                             name = self.key.name,
-                            cause = self.cause.kind.as_str(),
+                            cause = self.cause.as_str(),
                             changes,
                             rolls,
                             held = deferred,
                             "replaced the StatefulSet"
                         );
+                        let how = match (deferred, rolls) {
+                            (true, _) => " (held back from the running pod)",
+                            (false, true) => " (the pod rolls)",
+                            (false, false) => "",
+                        };
+                        self.done.did("update", format!("updated StatefulSet {name}: {changes}{how}"));
+                        if deferred {
+                            self.done.note("deferred");
+                        }
                         if ports_changed {
                             let held =
                                 if deferred { "; held back from the running pod until its next rollout" } else { "" };
@@ -301,15 +323,18 @@ impl Run {
                 // The new state is planned against once more: a hold is settled, the common case is done.
                 Ok((stored, deferred)) => match self.plan(spec, server, Some(&stored), None) {
                     Plan::Nothing { deferred } => {
-                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                        let applied = self.applied(server, deferred);
+                        return Ok(self.end(Some(applied), Verdict::Settled));
                     }
                     _ if self.settled.is_some() => {
-                        return Ok(self.end(Some(self.applied(server, deferred)), Verdict::Settled));
+                        let applied = self.applied(server, deferred);
+                        return Ok(self.end(Some(applied), Verdict::Settled));
                     }
                     _ => {}
                 },
                 Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
                     debug!(namespace, name, attempt, "the StatefulSet changed meanwhile; reading it again");
+                    retry(attempt, &format!("statefulsets/{name}"), &error);
                     if attempt == ATTEMPTS {
                         return Err(error);
                     }
@@ -332,13 +357,10 @@ impl Run {
         }
     }
 
-    fn end(&self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
-        Outcome {
-            fact,
-            settled: self.settled.clone(),
-            verdict,
-            cause: Cause { kind: CauseKind::Fact, span: self.cause.span.clone() },
-        }
+    fn end(&mut self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
+        let problem = fact.as_ref().and_then(|fact| fact.problem.as_deref());
+        let changes = self.done.tell(problem.filter(|_| verdict == Verdict::Retry));
+        Outcome { fact, settled: self.settled.clone(), verdict, changes }
     }
 }
 

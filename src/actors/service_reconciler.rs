@@ -12,6 +12,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::Deps;
+use super::done::{Done, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
@@ -45,7 +46,7 @@ pub struct ServiceReconciler {
 impl ServiceReconciler {
     /// A reconciler that knows no adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
-        let flight = Flight::new(key.clone(), Role::ServiceReconciler, deps.gate.clone(), deps.next_seed());
+        let flight = Flight::new(key.clone(), Role::ServiceReconciler, &deps);
         Self { key, deps, status, flight, adapters: None, settled: BTreeMap::new(), last: None, _lifeline: lifeline }
     }
 }
@@ -100,7 +101,8 @@ pub struct Outcome {
     fact: Option<ServicesFact>,
     settled: BTreeMap<String, String>,
     verdict: Verdict,
-    cause: Cause,
+    /// What was written, in words.
+    changes: Vec<String>,
 }
 
 impl Worker for ServiceReconciler {
@@ -120,17 +122,23 @@ impl Worker for ServiceReconciler {
             },
             settled: self.settled.clone(),
             seed: self.deps.next_seed(),
-            cause: cause.clone(),
+            cause: cause.kind,
+            done: Done::default(),
         };
         Box::pin(run.reconcile())
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        let cause = Cause::here(CauseKind::Fact);
+        if !outcome.changes.is_empty() {
+            let fact = Fact::Changed(outcome.changes.join("; "));
+            self.status.do_send(Report { fact, cause: cause.clone() });
+        }
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
             self.last = Some(fact.clone());
-            self.status.do_send(Report { fact: Fact::Services(fact), cause: outcome.cause });
+            self.status.do_send(Report { fact: Fact::Services(fact), cause });
         }
         outcome.verdict
     }
@@ -145,7 +153,8 @@ struct Run {
     fresh: bool,
     settled: BTreeMap<String, String>,
     seed: u64,
-    cause: Cause,
+    cause: CauseKind,
+    done: Done,
 }
 
 /// What became of one Service.
@@ -162,7 +171,7 @@ impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("service-reconciler.job", &self.key.name);
         let idle =
-            |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, cause: run.cause };
+            |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, changes: Vec::new() };
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
         let Ok(server) = spec.server.clone() else { return idle(self) };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
@@ -217,11 +226,11 @@ impl Run {
         } else {
             Verdict::Settled
         };
-        let cause = Cause { kind: CauseKind::Fact, span: self.cause.span.clone() };
-        Outcome { fact: Some(fact), settled: self.settled, verdict, cause }
+        let changes = self.done.tell(fact.problems.first().map(String::as_str));
+        Outcome { fact: Some(fact), settled: self.settled, verdict, changes }
     }
 
-    async fn remove(&self, about: &CrRef, remove: &Remove) -> Result<(), String> {
+    async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {
         let related = Some((Kind::Service, remove.name.clone()));
         match self.deps.cluster.delete(Kind::Service, &self.key.namespace, &remove.name, &remove.uid).await {
             Ok(Deletion::Done) => {
@@ -229,10 +238,11 @@ impl Run {
                     namespace = self.key.namespace,
                     name = self.key.name,
                     service = remove.name,
-                    cause = self.cause.kind.as_str(),
+                    cause = self.cause.as_str(),
                     why = remove.why,
                     "deleted a Service"
                 );
+                self.done.did("delete", format!("deleted Service {}: {}", remove.name, remove.why));
                 if remove.adapter.is_some() {
                     let note = format!("Deleted Service {}: {}", remove.name, remove.why);
                     self.deps.event(about, NoticeKind::Normal, "AdapterServiceDeleted", "DeleteService", note, related);
@@ -301,6 +311,7 @@ impl Run {
                 }
                 Decision::NotOwned => {
                     let note = format!("Service {name} belongs to somebody else; rename or remove it");
+                    self.done.note("not-owned");
                     self.deps.event(about, NoticeKind::Warning, "NotOwned", "KeepService", note.clone(), related);
                     return Ok(Kept::Problem(note));
                 }
@@ -317,7 +328,10 @@ impl Run {
                 Err(error) if error.is_being_deleted() => return Ok(Kept::Waiting),
                 Err(error)
                     if attempt < ATTEMPTS
-                        && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) => {}
+                        && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) =>
+                {
+                    retry(attempt, &format!("services/{name}"), &error);
+                }
                 Err(error) => return Err(error),
             }
             attempt += 1;
@@ -325,15 +339,16 @@ impl Run {
         }
     }
 
-    async fn create(&self, about: &CrRef, ensure: &Ensure, object: &Value) -> Result<Value, KubeError> {
+    async fn create(&mut self, about: &CrRef, ensure: &Ensure, object: &Value) -> Result<Value, KubeError> {
         let made = self.deps.cluster.create(Kind::Service, &self.key.namespace, object).await?;
         info!(
             namespace = self.key.namespace,
             name = self.key.name,
             service = ensure.name,
-            cause = self.cause.kind.as_str(),
+            cause = self.cause.as_str(),
             "created a Service"
         );
+        self.done.did("create", format!("created Service {}", ensure.name));
         if let Some(adapter) = &ensure.adapter {
             let port = made.pointer("/spec/ports/0/port").map(Value::to_string).unwrap_or_default();
             let note = format!("Created Service {} for adapter {adapter} on port {port}", ensure.name);
@@ -358,10 +373,11 @@ impl Run {
             namespace = self.key.namespace,
             name = self.key.name,
             service = name,
-            cause = self.cause.kind.as_str(),
+            cause = self.cause.as_str(),
             changes,
             "replaced a Service"
         );
+        self.done.did("update", format!("updated Service {name}: {changes}"));
         if ensure.adapter.is_some() {
             let note = format!("Updated Service {name}: {changes}");
             let related = Some((Kind::Service, name.clone()));

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Deps;
+use super::done::Done;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use crate::cluster::{CrRef, NoticeKind};
-use crate::reconcile::status::{ConfigFact, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 
 /// Least time between two writes of one status.
@@ -34,6 +35,7 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    change: Option<LastChange>,
 }
 
 /// What we last wrote: newer than the cache until the watch has caught up.
@@ -60,7 +62,7 @@ pub struct StatusReporter {
 impl StatusReporter {
     /// A reporter that knows nothing yet.
     pub fn new(key: ServerKey, deps: Arc<Deps>, lifeline: Lifeline) -> Self {
-        let flight = Flight::new(key.clone(), Role::StatusReporter, deps.gate.clone(), deps.next_seed());
+        let flight = Flight::new(key.clone(), Role::StatusReporter, &deps);
         Self { key, deps, flight, facts: Facts::default(), written: None, born: Instant::now(), _lifeline: lifeline }
     }
 }
@@ -86,6 +88,10 @@ impl Handler<Report> for StatusReporter {
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
+            Fact::Changed(summary) => {
+                let trace_id = message.cause.trace.trace_id();
+                self.facts.change = Some(LastChange { time: now(), trace_id, summary });
+            }
         }
         poke(self, ctx, message.cause);
     }
@@ -144,17 +150,25 @@ impl Run {
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);
         let derived = self.derive(&spec, previous.as_ref());
-        let Some(patch) = patch(previous.as_ref(), &derived) else { return settled };
+        let mut done = Done::default();
+        let Some(patch) = patch(previous.as_ref(), &derived) else {
+            done.tell(None);
+            return settled;
+        };
         let wait = match &self.written {
             Some(last) => PACE.saturating_sub(last.at.elapsed()),
             None => GATHER.saturating_sub(self.born.elapsed()),
         };
         if !wait.is_zero() && !crate::fault::on("no-pace") {
+            done.note("wait");
+            done.tell(None);
             return Outcome { written: None, verdict: Verdict::After(wait) };
         }
         match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
             Ok(stored) => {
                 log_transition(&self.key, previous.as_ref(), &derived);
+                done.did("status", differing(&patch));
+                done.tell(None);
                 let written = Written {
                     uid: spec.uid.clone(),
                     version: meta(&stored, "resourceVersion").to_owned(),
@@ -169,6 +183,7 @@ impl Run {
                 settled
             }
             Err(error) => {
+                done.tell(Some(&error.to_string()));
                 warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written");
                 if !error.is_transient() {
                     // Such as a spec in which nothing has its place any more: an event is all that can be left there.
@@ -201,7 +216,7 @@ impl Run {
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
         let doubts: Vec<String> = server
             .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = now();
         let mut derived = derive(Observed {
             generation: spec.generation,
             deleting: spec.deleting,
@@ -214,6 +229,7 @@ impl Run {
             stateful_set: set.as_deref(),
             live_services: &services,
             warnings: &doubts,
+            change: self.facts.change.as_ref(),
             previous,
             now: &now,
         });
@@ -229,6 +245,17 @@ impl Run {
         }
         derived
     }
+}
+
+/// RFC 3339, whole seconds: what the API server makes of a time.
+fn now() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Which fields of the status a patch sets.
+fn differing(patch: &Value) -> String {
+    let fields: Vec<&str> = patch.as_object().into_iter().flatten().map(|(field, _)| field.as_str()).collect();
+    format!("status: {}", fields.join(", "))
 }
 
 fn log_transition(key: &ServerKey, before: Option<&Value>, after: &Value) {

@@ -14,7 +14,7 @@ use actix::prelude::*;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, Span, error, error_span, info, warn};
 
 use super::Deps;
 use super::adapter_poller::AdapterPoller;
@@ -30,7 +30,11 @@ use super::service_reconciler::ServiceReconciler;
 use super::specs::Spec;
 use super::status_reporter::StatusReporter;
 use crate::backoff::Backoff;
+use crate::cluster::Kind;
 use crate::reconcile::{ServerKey, secrets_used};
+use crate::telemetry::TraceContext;
+use crate::telemetry::table::Attribute;
+use crate::telemetry::trace::{begin, decided, failed, milliseconds, set, started};
 
 /// Ends of one child that are survived within the window.
 const BUDGET: usize = 5;
@@ -143,6 +147,7 @@ impl Supervisor {
         let Some(spec) = self.deps.spec(key) else {
             if self.families.contains_key(key) {
                 info!(namespace = key.namespace, name = key.name, "the server is gone; its actors stop");
+                decided(&Span::current(), "stop", "the server is gone; its actors stop");
                 self.stop(key);
             }
             return;
@@ -164,7 +169,8 @@ impl Supervisor {
             family.poke_all(cause);
         } else {
             let family = self.start(key, &spec, print, at_start, ctx);
-            family.poke_all(&Cause { kind: CauseKind::Start, span: cause.span.clone() });
+            family.poke_all(&Cause::of(CauseKind::Start, cause.trace.clone()));
+            decided(&Span::current(), "start", "its actors start");
             self.families.insert(key.clone(), family);
         }
     }
@@ -236,13 +242,16 @@ impl Supervisor {
         }
         let Some(pass) = self.deps.gate.enter() else { return };
         let (deps, key, uid) = (self.deps.clone(), key.clone(), spec.uid.clone());
-        tokio::spawn(async move {
+        let span = error_span!("release finalizer");
+        started(&span);
+        let work = async move {
             let _pass = pass;
             let mut backoff = Backoff::new(RESPAWN.0, RESPAWN.1, deps.next_seed());
             while deps.spec(&key).is_some_and(|spec| spec.uid == uid) {
                 match deps.cluster.remove_finalizer(&key, &uid, GO_FINALIZER, &finalizers).await {
                     Ok(()) => {
                         info!(namespace = key.namespace, name = key.name, "released the finalizer of the Go operator");
+                        decided(&Span::current(), "release", GO_FINALIZER);
                         return;
                     }
                     // Somebody else changed the list; the watch brings it, and with it another attempt.
@@ -253,7 +262,8 @@ impl Supervisor {
                 }
                 tokio::time::sleep(backoff.next()).await;
             }
-        });
+        };
+        tokio::spawn(work.instrument(span));
     }
 
     fn resync(&mut self, cause: &Cause, ctx: &Context<Self>) {
@@ -264,16 +274,16 @@ impl Supervisor {
         for server in self.deps.caches.servers.all() {
             let key =
                 ServerKey::new(crate::reconcile::meta(&server, "namespace"), crate::reconcile::meta(&server, "name"));
-            self.look(&key, cause, at_start, ctx);
+            let span = self.watched(Kind::DittoServer, &key, cause);
+            let _within = span.enter();
+            self.look(&key, &Cause { trace: TraceContext::current(), ..cause.clone() }, at_start, ctx);
+            if !at_start && let Some(family) = self.families.get(&key) {
+                family.poke_all(&Cause::here(CauseKind::Resync));
+            }
         }
         let gone: Vec<ServerKey> = self.families.keys().filter(|key| self.deps.spec(key).is_none()).cloned().collect();
         for key in gone {
             self.stop(&key);
-        }
-        if !at_start {
-            for family in self.families.values() {
-                family.poke_all(cause);
-            }
         }
     }
 
@@ -289,12 +299,28 @@ impl Supervisor {
         family.status.0.do_send(Poke(cause.clone()));
     }
 
-    fn secret_changed(&self, namespace: &str, name: &str, span: &tracing::Span) {
+    /// Each server that uses the Secret gets a trace of its own.
+    fn secret_changed(&self, namespace: &str, name: &str, cause: &Cause) {
         let Some(users) = self.secrets.get(&(namespace.to_owned(), name.to_owned())) else { return };
-        for family in users.iter().filter_map(|key| self.families.get(key)) {
-            family.hasher.0.do_send(Poke(Cause { kind: CauseKind::SecretChanged, span: span.clone() }));
+        for (key, family) in users.iter().filter_map(|key| Some((key, self.families.get(key)?))) {
+            let span = self.watched(Kind::Secret, key, cause);
+            let _within = span.enter();
+            set(&span, Attribute::Object, format!("secrets/{name}"));
+            family.hasher.0.do_send(Poke(Cause::here(CauseKind::SecretChanged)));
             family.poller.0.do_send(CredentialsTouched);
         }
+    }
+
+    /// The root of a trace: what a watch brought about a server. Its queue time is that of the sighting.
+    fn watched(&self, kind: Kind, key: &ServerKey, cause: &Cause) -> Span {
+        let span = error_span!("watch", otel.name = %format_args!("watch {}", kind.plural()));
+        let span = begin(span, &self.deps.tracer.root(key), &[]);
+        set(&span, Attribute::Cause, cause.kind.as_str());
+        set(&span, Attribute::Namespace, key.namespace.clone());
+        let event = if cause.kind == CauseKind::Resync { "resync" } else { "changed" };
+        set(&span, Attribute::WatchEvent, event);
+        set(&span, Attribute::MailboxTime, milliseconds(cause.at.elapsed()));
+        span
     }
 
     /// Whether a child may be started anew, and after what delay.
@@ -323,6 +349,13 @@ impl Supervisor {
         };
         if self.families.get(key).is_none_or(|family| family.life(end.role) != end.life) {
             return;
+        }
+        let span = begin(error_span!("restart actor"), &self.deps.tracer.root(key), &[]);
+        let _within = span.enter();
+        set(&span, Attribute::Actor, end.role.as_str());
+        decided(&span, "restart", "its siblings repeat their last facts to it");
+        if end.panicked {
+            failed(&span, "panic", "the actor panicked");
         }
         let (lifeline, life) = self.lifeline(ctx, Some(key), end.role);
         let deps = self.deps.clone();
@@ -435,23 +468,27 @@ impl Handler<Seen> for Supervisor {
     fn handle(&mut self, message: Seen, ctx: &mut Self::Context) {
         crate::fault::hit("supervisor.handler");
         let Seen { what, cause } = message;
-        match what {
-            Sighting::Resync => self.resync(&cause, ctx),
-            _ if !self.synced => {}
-            Sighting::Server(key) => self.look(&key, &cause, false, ctx),
-            Sighting::StatefulSet(key) => self.stateful_set_changed(&key, &cause),
-            Sighting::Service(key) => {
-                if let Some(family) = self.families.get(&key) {
-                    family.services.0.do_send(Poke(cause.clone()));
-                    family.status.0.do_send(Poke(cause));
-                }
+        let (kind, key) = match what {
+            Sighting::Resync => return self.resync(&cause, ctx),
+            _ if !self.synced => return,
+            Sighting::Secret(namespace, name) => return self.secret_changed(&namespace, &name, &cause),
+            Sighting::Server(key) => (Kind::DittoServer, key),
+            Sighting::StatefulSet(key) => (Kind::StatefulSet, key),
+            Sighting::Service(key) => (Kind::Service, key),
+            Sighting::ConfigMap(key) => (Kind::ConfigMap, key),
+        };
+        let span = self.watched(kind, &key, &cause);
+        let _within = span.enter();
+        let cause = Cause { trace: TraceContext::current(), ..cause };
+        match (kind, self.families.get(&key)) {
+            (Kind::DittoServer, _) => self.look(&key, &cause, false, ctx),
+            (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause),
+            (Kind::Service, Some(family)) => {
+                family.services.0.do_send(Poke(cause.clone()));
+                family.status.0.do_send(Poke(cause));
             }
-            Sighting::ConfigMap(key) => {
-                if let Some(family) = self.families.get(&key) {
-                    family.hasher.0.do_send(Poke(cause));
-                }
-            }
-            Sighting::Secret(namespace, name) => self.secret_changed(&namespace, &name, &cause.span),
+            (Kind::ConfigMap, Some(family)) => family.hasher.0.do_send(Poke(cause)),
+            _ => {}
         }
     }
 }

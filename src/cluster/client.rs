@@ -92,11 +92,13 @@ impl ConnectError {
     }
 }
 
-/// A client for the cluster that `KUBECONFIG`, `~/.kube/config` or the pod's service account names, in that order.
-pub async fn connect(options: &ConnectOptions) -> Result<Client, ConnectError> {
+/// A client for the cluster that `KUBECONFIG`, `~/.kube/config` or the pod's service account names, in that order, and
+/// the URL of its API server.
+pub async fn connect(options: &ConnectOptions) -> Result<(Client, http::Uri), ConnectError> {
     let mut config = find_config().await?;
     adjust(&mut config, options, |name| std::env::var(name).ok())?;
-    client_from(config, options)
+    let server = config.cluster_url.clone();
+    Ok((client_from(config, options)?, server))
 }
 
 /// A client over any tower service, with the deadlines of [`connect`]: what tests and simulations use.

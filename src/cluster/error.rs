@@ -154,6 +154,14 @@ impl KubeError {
         }
     }
 
+    /// The API server's reason for a refusal, such as `Conflict`.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused { reason, .. } if !reason.is_empty() => Some(reason),
+            _ => None,
+        }
+    }
+
     /// HTTP status when the server answered.
     pub fn code(&self) -> Option<u16> {
         match self {
@@ -261,7 +269,7 @@ pub(super) fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<It
 }
 
 /// `text`, at most `max` bytes of it, cut between characters.
-pub(super) fn cut(text: &str, max: usize) -> String {
+pub(crate) fn cut(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }

@@ -97,6 +97,11 @@ impl Kind {
         is_object_name(name).then(|| format!("{collection}/{name}"))
     }
 
+    /// The path of one object with names in place of values, and what lies `below` it.
+    pub fn url_template(self, below: &str) -> String {
+        format!("{}/namespaces/{{namespace}}/{}/{{name}}{below}", self.discovery_path(), self.plural())
+    }
+
     /// What kube's generic API wants to know about the kind.
     pub(super) fn api_resource(self) -> ApiResource {
         ApiResource {

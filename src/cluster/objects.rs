@@ -12,10 +12,13 @@ use kube::Client;
 use kube::client::Body;
 use serde::de::Error as _;
 use serde_json::{Value, json};
+use tracing::{Instrument as _, Span};
 
 use super::error::{Call, KubeError, Operation};
 use super::kind::Kind;
 use crate::reconcile::ServerKey;
+use crate::telemetry::table::Attribute;
+use crate::telemetry::trace::{failed, set, started};
 
 /// `fieldManager` of every write.
 pub const FIELD_MANAGER: &str = "dittofs-operator";
@@ -39,12 +42,22 @@ pub enum Deletion {
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    /// Host and port of the API server, for spans.
+    server: Option<(String, u16)>,
 }
 
 impl Cluster {
     /// Over a client from [`connect`](super::connect) or [`client_over`](super::client_over), which have deadlines.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, server: None }
+    }
+
+    /// The same at `server`, which spans name.
+    #[must_use]
+    pub fn at(mut self, server: &http::Uri) -> Self {
+        let port = server.port_u16().unwrap_or(if server.scheme_str() == Some("http") { 80 } else { 443 });
+        self.server = server.host().map(|host| (host.to_owned(), port));
+        self
     }
 
     /// The object as the API server has it now; `None` when there is none.
@@ -134,7 +147,7 @@ impl Cluster {
         }
     }
 
-    /// Sends one request and returns the body of its answer, if that says success.
+    /// Sends one request, in a span of its own, and returns the body of its answer, if that says success.
     async fn send(
         &self,
         verb: &Verb<'_>,
@@ -142,6 +155,37 @@ impl Cluster {
         content: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, KubeError> {
+        let span = verb.span(&method);
+        if let Some((address, port)) = &self.server
+            && !span.is_disabled()
+        {
+            set(&span, Attribute::ServerAddress, address.clone());
+            set(&span, Attribute::ServerPort, i64::from(*port));
+        }
+        let result = self.exchange(verb, method, content, body).instrument(span.clone()).await;
+        match &result {
+            Ok((status, _)) => set(&span, Attribute::Status, i64::from(*status)),
+            Err(error) => {
+                if let Some(code) = error.code() {
+                    set(&span, Attribute::Status, i64::from(code));
+                }
+                // That an object is not there is an answer.
+                if !(error.is_not_found() && verb.operation == Operation::Get) {
+                    set(&span, Attribute::Reason, error.reason().unwrap_or_default().to_owned());
+                    failed(&span, error.category(), &error.to_string());
+                }
+            }
+        }
+        result.map(|(_, body)| body)
+    }
+
+    async fn exchange(
+        &self,
+        verb: &Verb<'_>,
+        method: Method,
+        content: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Bytes), KubeError> {
         let uri = verb.uri().ok_or_else(|| KubeError::InvalidName { call: Box::new(verb.call()) })?;
         let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
         let request = Request::builder()
@@ -154,7 +198,11 @@ impl Cluster {
         let answer = self.client.send(request).await.map_err(|e| KubeError::unanswered(verb.call(), e))?;
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(|e| KubeError::unanswered(verb.call(), e))?.to_bytes();
-        if status.is_success() { Ok(body) } else { Err(KubeError::refused(verb.call(), status.as_u16(), &body)) }
+        if status.is_success() {
+            Ok((status.as_u16(), body))
+        } else {
+            Err(KubeError::refused(verb.call(), status.as_u16(), &body))
+        }
     }
 }
 
@@ -169,6 +217,33 @@ struct Verb<'a> {
 impl<'a> Verb<'a> {
     fn on_server(operation: Operation, key: &'a ServerKey) -> Self {
         Self { operation, kind: Kind::DittoServer, namespace: &key.namespace, name: &key.name }
+    }
+
+    /// The span of the call, inside the current one. A write says what was decided.
+    fn span(&self, method: &Method) -> Span {
+        let (resource, below) = match self.operation {
+            Operation::PatchStatus => (self.kind.plural(), "/status"),
+            _ => (self.kind.plural(), ""),
+        };
+        let name = format_args!("kube {method} {resource}{below}");
+        let span = tracing::error_span!("kube", otel.name = %name, otel.kind = "client");
+        started(&span);
+        if !span.is_disabled() {
+            set(&span, Attribute::Method, method.as_str().to_owned());
+            set(&span, Attribute::Namespace, self.namespace.to_owned());
+            set(&span, Attribute::Object, format!("{resource}/{}", self.name));
+            set(&span, Attribute::UrlTemplate, self.kind.url_template(below));
+            let decision = match self.operation {
+                Operation::Get => return span,
+                Operation::Create => "create",
+                Operation::Replace => "update",
+                Operation::Delete => "delete",
+                Operation::PatchStatus => "status",
+                Operation::RemoveFinalizer => "release",
+            };
+            set(&span, Attribute::Decision, decision);
+        }
+        span
     }
 
     fn call(&self) -> Call {

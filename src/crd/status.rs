@@ -33,10 +33,27 @@ pub struct DittoServerStatus {
     /// The types of the adapters in one text, for the column of `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_adapters: Option<String>,
+    /// The operator's last change to an object of this server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_change: Option<LastChange>,
     /// Conditions by type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
+}
+
+/// What the operator last changed, and where to find out why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastChange {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Trace of the reconcile that made it: the same id is at the tracing backend and in the operator's log. Empty
+    /// when the operator runs with OTEL_SDK_DISABLED.
+    #[serde(rename = "traceID")]
+    pub trace_id: String,
+    /// In words.
+    pub summary: String,
 }
 
 /// State of the server in one word.

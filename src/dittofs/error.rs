@@ -27,6 +27,31 @@ pub enum Operation {
     ResetPassword,
 }
 
+impl Operation {
+    /// Method and path template, the name of its span after `dittofs `.
+    pub fn route(self) -> &'static str {
+        match self {
+            Self::ListAdapters => "GET /api/v1/adapters",
+            Self::Login | Self::AdminLogin => "POST /api/v1/auth/login",
+            Self::Refresh => "POST /api/v1/auth/refresh",
+            Self::CreateAccount => "POST /api/v1/users",
+            Self::ResetPassword => "POST /api/v1/users/{name}/password",
+        }
+    }
+
+    /// Static label for spans and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ListAdapters => "list-adapters",
+            Self::Login => "login",
+            Self::AdminLogin => "admin-login",
+            Self::Refresh => "refresh",
+            Self::CreateAccount => "create-account",
+            Self::ResetPassword => "reset-password",
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

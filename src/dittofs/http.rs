@@ -10,8 +10,12 @@ use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url, redirect, retry};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
 use super::error::{ApiError, Operation, excerpt, root_cause};
+use crate::telemetry::TraceContext;
+use crate::telemetry::table::Attribute;
+use crate::telemetry::trace::{failed as failed_span, set, started};
 
 /// What a poll may cost.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +125,26 @@ impl HttpClient {
     /// Sends one request and reads its whole answer.
     pub(super) async fn send(&self, call: Call<'_>, deadline: Deadline) -> Result<Answer, ApiError> {
         let operation = call.operation;
-        deadline.bound(self.exchange(call)).await.unwrap_or(Err(ApiError::Timeout { operation }))
+        let span = open_span(&call);
+        let answered = deadline.bound(self.exchange(call).instrument(span.clone())).await;
+        let result = answered.unwrap_or(Err(ApiError::Timeout { operation }));
+        match &result {
+            Ok(answer) => {
+                set(&span, Attribute::Status, i64::from(answer.status.as_u16()));
+                if answer.status.is_client_error() || answer.status.is_server_error() {
+                    failed_span(&span, status_label(answer.status), answer.detail.as_deref().unwrap_or_default());
+                }
+            }
+            Err(error) => failed_span(&span, error.category(), &error.to_string()),
+        }
+        result
     }
 
     async fn exchange(&self, call: Call<'_>) -> Result<Answer, ApiError> {
         let operation = call.operation;
-        let mut request = self.client.request(call.method, call.url);
+        let mut headers = reqwest::header::HeaderMap::new();
+        TraceContext::current().inject(&mut headers);
+        let mut request = self.client.request(call.method, call.url).headers(headers);
         if let Some(token) = call.bearer {
             request = request.bearer_auth(token);
         }
@@ -149,6 +167,50 @@ impl HttpClient {
         }
         let detail = if status.is_success() { None } else { problem_detail(&body, call.secrets) };
         Ok(Answer { operation, status, body, detail })
+    }
+}
+
+/// The span of a call, inside the current one.
+fn open_span(call: &Call<'_>) -> Span {
+    let span = tracing::error_span!("dittofs", otel.name = %format_args!("dittofs {}", call.operation.route()), otel.kind = "client");
+    started(&span);
+    if !span.is_disabled() {
+        let path = call.operation.route().split_once(' ').map_or("", |(_, path)| path);
+        set(&span, Attribute::Operation, call.operation.label());
+        set(&span, Attribute::Method, call.method.as_str().to_owned());
+        set(&span, Attribute::UrlTemplate, path);
+        set(&span, Attribute::UrlFull, without_credentials(&call.url));
+        set(&span, Attribute::ServerAddress, call.url.host_str().unwrap_or_default().to_owned());
+        set(&span, Attribute::ServerPort, i64::from(call.url.port_or_known_default().unwrap_or_default()));
+    }
+    span
+}
+
+/// The URL as it may be shown: a template can hold credentials.
+fn without_credentials(url: &Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.into()
+}
+
+/// A refusal as a static label.
+fn status_label(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        409 => "409",
+        422 => "422",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        _ if status.is_server_error() => "5xx",
+        _ => "4xx",
     }
 }
 

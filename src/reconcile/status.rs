@@ -4,6 +4,7 @@
 //! applied, `configHash` is what the StatefulSet carries, and while nothing valid is known (a fresh operator, a
 //! server that does not answer) what stood there before stays.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -14,6 +15,9 @@ use crate::build::CONFIG_HASH_ANNOTATION;
 
 /// Longest condition message: a tenth of what the schema allows, enough for any cause.
 const MESSAGE_MAX: usize = 3000;
+
+/// Longest summary of the last change, in characters.
+const SUMMARY_MAX: usize = 256;
 
 /// What ConfigHasher last found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +89,17 @@ pub struct ServicesFact {
     pub waiting: Vec<String>,
 }
 
+/// The last change to an object of the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastChange {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Trace of the reconcile that made it.
+    pub trace_id: Option<String>,
+    /// In words.
+    pub summary: String,
+}
+
 /// Everything that status is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
@@ -110,6 +125,8 @@ pub struct Observed<'a> {
     pub live_services: &'a [Arc<Value>],
     /// Doubtful settings, in words.
     pub warnings: &'a [String],
+    /// The last change since the operator's start.
+    pub change: Option<&'a LastChange>,
     /// `.status` as read.
     pub previous: Option<&'a Value>,
     /// Now, RFC 3339 in seconds, for transitions.
@@ -181,7 +198,14 @@ pub fn derive(seen: Observed<'_>) -> Value {
         status.insert("configHash".into(), json!(hash));
     }
     adapters(&seen, &mut status);
-    let conditions: Vec<Value> = conditions.into_iter().map(|made| stamp(made, &seen)).collect();
+    if let Some(change) = seen.change {
+        let trace = change.trace_id.as_deref().unwrap_or_default();
+        let summary = bounded(&change.summary, SUMMARY_MAX);
+        status.insert("lastChange".into(), json!({"time": change.time, "traceID": trace, "summary": summary}));
+    } else if let Some(before) = seen.previous.and_then(|previous| previous.get("lastChange")) {
+        status.insert("lastChange".into(), before.clone());
+    }
+    let conditions: Vec<Value> = conditions.into_iter().map(|made| stamp(&made, &seen)).collect();
     status.insert("conditions".into(), Value::Array(conditions));
     Value::Object(status)
 }
@@ -463,14 +487,16 @@ fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a
 }
 
 /// The transition time moves only when the status of the condition does.
-fn stamp(made: Condition, seen: &Observed<'_>) -> Value {
+/// At most `most` characters of a text.
+fn bounded(text: &str, most: usize) -> Cow<'_, str> {
+    if text.chars().count() > most { text.chars().take(most).chain("…".chars()).collect() } else { text.into() }
+}
+
+fn stamp(made: &Condition, seen: &Observed<'_>) -> Value {
     let before = previous_condition(seen.previous, made.kind);
     let same = before.and_then(|before| before.get("status")?.as_str()) == Some(made.truth.as_str());
     let since = before.filter(|_| same).and_then(|before| before.get("lastTransitionTime")).cloned();
-    let mut message = made.message;
-    if message.chars().count() > MESSAGE_MAX {
-        message = message.chars().take(MESSAGE_MAX).chain("…".chars()).collect();
-    }
+    let message = bounded(&made.message, MESSAGE_MAX);
     // Never ahead of what was applied, so never that of a spec which is still on its way.
     json!({
         "type": made.kind,

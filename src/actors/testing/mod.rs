@@ -106,9 +106,18 @@ impl<M: Message<Result = ()> + Send + Unpin + Clone + 'static> Probe<M> {
 }
 
 impl Probe<Report> {
-    /// The facts that were reported, oldest first.
+    /// The facts that were reported, oldest first, without what only tells of a change.
     pub(super) fn facts(&self) -> Vec<Fact> {
-        self.got().into_iter().map(|report| report.fact).collect()
+        self.got().into_iter().map(|report| report.fact).filter(|fact| !matches!(fact, Fact::Changed(_))).collect()
+    }
+
+    /// The changes that were told, in words, oldest first.
+    pub(super) fn changes(&self) -> Vec<String> {
+        let told = self.got().into_iter().filter_map(|report| match report.fact {
+            Fact::Changed(words) => Some(words),
+            _ => None,
+        });
+        told.collect()
     }
 }
 
@@ -152,6 +161,7 @@ impl Bench {
             http: HttpClient::new(http).expect("a client"),
             template: UrlTemplate::parse(template).expect("a template"),
             gate: Gate::default(),
+            tracer: crate::telemetry::Tracer::default(),
             origin: Instant::now(),
             seed: 1,
             seeds: std::sync::atomic::AtomicU64::new(0),

@@ -76,16 +76,19 @@ fn config_map_and_secrets_are_made_once_and_the_hash_is_sent_once() {
         assert!(matches!(setup.last_hash(), HashInput::Hash(hash) if hash.len() == 64));
         assert_eq!(setup.hashes.last().map(|hashed| hashed.generation), Some(1));
         assert_eq!(setup.last_fact(), ConfigFact::Valid { generation: 1 });
+        let told = setup.bench.status.changes();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("created ConfigMap files-config"), "{told:?}");
         for _ in 0..5 {
             setup.poke().await;
         }
         setup.bench.sync();
         setup.poke().await;
         assert_eq!(setup.bench.api.writes(), MADE, "nothing is written again");
-        assert_eq!((setup.hashes.count(), setup.bench.status.count()), (1, 1), "nor told again");
+        assert_eq!((setup.hashes.count(), setup.bench.status.facts().len()), (1, 1), "nor told again");
         setup.address.do_send(Resend);
         pass(1.0).await;
-        assert_eq!((setup.hashes.count(), setup.bench.status.count()), (2, 2), "unless somebody asks");
+        assert_eq!((setup.hashes.count(), setup.bench.status.facts().len()), (2, 2), "unless somebody asks");
     });
 }
 
@@ -208,7 +211,11 @@ fn a_config_map_that_drifted_or_was_deleted_is_repaired_and_the_hash_stays() {
         setup.bench.sync();
         setup.poke().await;
         assert_eq!(setup.bench.api.get(Kind::ConfigMap, "files-config")["data"], good);
-        assert_eq!((setup.hashes.count(), setup.bench.status.count()), (1, 1), "nothing of it is news to the siblings");
+        assert_eq!(
+            (setup.hashes.count(), setup.bench.status.facts().len()),
+            (1, 1),
+            "nothing of it is news to the siblings"
+        );
     });
 }
 
@@ -273,6 +280,6 @@ fn a_server_that_is_invalid_or_being_deleted_is_not_acted_upon() {
         setup.bench.sync();
         setup.poke().await;
         assert!(setup.bench.api.asked().is_empty());
-        assert_eq!((setup.hashes.count(), setup.bench.status.count()), (0, 0));
+        assert_eq!((setup.hashes.count(), setup.bench.status.facts().len()), (0, 0));
     });
 }

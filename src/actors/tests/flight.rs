@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use crate::actors::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use crate::actors::gate::Gate;
 use crate::actors::messages::{Cause, CauseKind, Poke, Role, Stop};
-use crate::actors::testing::{changed, key, pass, run};
+use crate::actors::testing::{Bench, changed, key, pass, run};
 
 /// What a job of the worker under test does.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +115,9 @@ struct Setup {
 }
 
 fn puppet(acts: &[Act]) -> Setup {
-    let (seen, gate) = (Arc::new(Seen::default()), Gate::default());
-    let flight = Flight::new(key(), Role::PortReconciler, gate.clone(), 7);
+    let (seen, deps) = (Arc::new(Seen::default()), Bench::new().deps);
+    let gate = deps.gate.clone();
+    let flight = Flight::new(key(), Role::PortReconciler, &deps);
     let acts = Arc::new(Mutex::new(acts.to_vec()));
     let address = Puppet { flight, seen: seen.clone(), acts: acts.clone(), takes: JOB }.start();
     Setup { address, seen, acts, gate }

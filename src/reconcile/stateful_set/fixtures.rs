@@ -74,8 +74,11 @@ pub(super) struct Sim {
     /// The template that the pod runs, and its revision.
     pub(super) pod: Option<(Value, usize)>,
     pub(super) starts: usize,
-    /// Pods taken away by a roll whose new template differs in nothing but adapter ports.
+    /// Pods taken away by a roll although no template that was written since their start differs from theirs in more
+    /// than adapter ports. (One that was written and taken back before the controller looked was a change.)
     pub(super) rolled_for_ports_alone: usize,
+    /// A template of another base was written since the pod's start.
+    other_base: bool,
     revisions: Vec<Value>,
 }
 
@@ -90,6 +93,7 @@ impl Sim {
             pod: None,
             starts: 0,
             rolled_for_ports_alone: 0,
+            other_base: false,
             revisions: vec![],
         }
     }
@@ -144,6 +148,8 @@ impl Sim {
         for field in ["volumeClaimTemplates", "selector", "serviceName", "podManagementPolicy"] {
             assert_eq!(before["spec"][field], object["spec"][field], "{field} is immutable");
         }
+        let base = without_adapter_ports(&object["spec"]["template"]);
+        self.other_base |= self.pod.as_ref().is_some_and(|(ran, _)| without_adapter_ports(ran) != base);
         self.live = Some(object);
     }
 
@@ -179,13 +185,14 @@ impl Sim {
         match &self.pod {
             Some(_) if replicas == 0 => self.pod = None,
             Some((ran, revision)) if *revision != update && !partitioned && !on_delete => {
-                let for_ports_alone = without_adapter_ports(ran) == without_adapter_ports(template);
+                let for_ports_alone = !self.other_base && without_adapter_ports(ran) == without_adapter_ports(template);
                 self.rolled_for_ports_alone += usize::from(for_ports_alone);
                 self.pod = None;
             }
             None if replicas > 0 => {
                 let revision = if partitioned { current } else { update };
                 self.pod = Some((self.revisions[revision].clone(), revision));
+                self.other_base = false;
                 self.starts += 1;
             }
             _ => {}

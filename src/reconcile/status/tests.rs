@@ -83,6 +83,7 @@ impl World {
             stateful_set: self.set.as_ref(),
             live_services: &self.live,
             warnings: &self.warnings,
+            change: None,
             previous: self.previous.as_ref(),
             now,
         })

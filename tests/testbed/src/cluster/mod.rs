@@ -250,10 +250,16 @@ async fn make_client(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
 
 /// The control plane's program: `DITTOFS_CONTROLPLANE`, else what `tests/controlplane/build.sh` builds and caches.
 fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os("DITTOFS_CONTROLPLANE") {
+    built("DITTOFS_CONTROLPLANE", "tests/controlplane/build.sh")
+}
+
+/// A program of the tests: what the environment `variable` names, else the path that the repository's `script` prints
+/// when it has built it.
+pub(crate) fn built(variable: &str, script: &str) -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
-    let script = repository().join("tests/controlplane/build.sh");
+    let script = repository().join(script);
     let output = Command::new(&script)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -11,12 +11,12 @@ pub use process::{Exit, Usage};
 pub use rustix::process::Signal;
 
 use crate::cluster::{Cluster, child, wait_until};
+use crate::port::free_port;
 use anyhow::Context as _;
 use process::Process;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// How long an operator may take until it says that it is ready.
@@ -287,22 +287,4 @@ fn start_process(mut command: Command, log: &Path) -> anyhow::Result<Process> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// A port of 127.0.0.1 that is free now, below the range from which the kernel takes ports for outgoing connections:
-/// nothing but another test could take it meanwhile, and those start to search elsewhere.
-fn free_port() -> anyhow::Result<u16> {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let offset = std::process::id().wrapping_mul(97) % u32::from(COUNT);
-    let offset = u16::try_from(offset).unwrap_or_default();
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (offset.wrapping_add(step)) % COUNT;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no free port between {FIRST} and {}", FIRST + COUNT)
 }

@@ -1,0 +1,177 @@
+//! Traces that travel in messages: actix carries no span, so each message carries a [`TraceContext`].
+//!
+//! A trace belongs to one server and begins with its cause, in [`Tracer::root`]. Each span of it is a `tracing` span
+//! that was given its place by [`begin`] or opened inside another. The context in a message holds the trace open: when
+//! the last message and the last span are gone, the trace is whole and [`super::tail`] decides about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::{SpanContext, Status, TraceContextExt as _};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_http::HeaderInjector;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::LookupSpan as _;
+
+use super::table::{Attribute, DIFF_MAX};
+use super::tail::{Scope, Tail};
+
+/// Makes traces. A clone makes them for the same backend; the default makes none.
+#[derive(Clone, Debug, Default)]
+pub struct Tracer(Option<Arc<Tail>>);
+
+impl Tracer {
+    /// Traces that `tail` decides about.
+    pub fn new(tail: Arc<Tail>) -> Self {
+        Self(Some(tail))
+    }
+
+    /// A new trace about `server` (`namespace/name`), without a span yet.
+    pub fn root(&self, server: &impl fmt::Display) -> TraceContext {
+        match &self.0 {
+            None => TraceContext::default(),
+            Some(tail) => {
+                let scope = Arc::new(Scope::new(server.to_string(), tail.clone()));
+                TraceContext(Context::new().with_value(scope))
+            }
+        }
+    }
+}
+
+/// A place in a trace: what a message carries of the span in which it was sent.
+#[derive(Clone, Default)]
+pub struct TraceContext(Context);
+
+impl TraceContext {
+    /// The place of `span`.
+    pub fn of(span: &Span) -> Self {
+        Self(span.context())
+    }
+
+    /// The place of the current span; no trace outside of any.
+    pub fn current() -> Self {
+        Self::of(&Span::current())
+    }
+
+    /// Trace and span, when there is a span.
+    pub fn span_context(&self) -> Option<SpanContext> {
+        if !self.0.has_active_span() {
+            return None;
+        }
+        let context = self.0.span().span_context().clone();
+        context.is_valid().then_some(context)
+    }
+
+    /// 32 hex digits, when there is a span.
+    pub fn trace_id(&self) -> Option<String> {
+        self.span_context().map(|context| context.trace_id().to_string())
+    }
+
+    /// Whether work can go on here: the place is one of a trace that is open, not only a link to one.
+    pub fn is_open(&self) -> bool {
+        self.0.has_active_span() && !self.0.span().span_context().is_remote()
+    }
+
+    /// What is left of this place for a link: it does not hold the trace open.
+    #[must_use]
+    pub fn to_link(&self) -> Self {
+        self.span_context().map_or_else(Self::default, |context| Self(Context::new().with_remote_span_context(context)))
+    }
+
+    /// W3C `traceparent` into the headers of a request.
+    pub fn inject(&self, headers: &mut http::HeaderMap) {
+        TraceContextPropagator::new().inject_context(&self.0, &mut HeaderInjector(headers));
+    }
+
+    fn scope(&self) -> Option<&Arc<Scope>> {
+        self.0.get::<Arc<Scope>>()
+    }
+}
+
+impl fmt::Debug for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TraceContext").field(&self.trace_id()).finish()
+    }
+}
+
+/// Trace and span of a started span, kept in its extensions for the log.
+#[derive(Clone, Debug)]
+pub struct TraceIds {
+    /// 32 hex digits.
+    pub trace: String,
+    /// 16 hex digits.
+    pub span: String,
+}
+
+/// Begins `span` at `place`; what was coalesced into it becomes links, and these traces are kept when this one is.
+pub fn begin(span: Span, place: &TraceContext, coalesced: &[TraceContext]) -> Span {
+    // Only fails without a layer that exports, or for a span that is filtered out.
+    let _ = span.set_parent(place.0.clone());
+    let own = place.span_context();
+    for other in coalesced {
+        if let Some(context) = other.span_context()
+            && Some(&context) != own.as_ref()
+        {
+            span.add_link(context);
+            if let (Some(mine), Some(theirs)) = (place.scope(), other.scope()) {
+                mine.keep_with(theirs);
+            }
+        }
+    }
+    started(&span);
+    span
+}
+
+/// Starts a span that was opened inside another, so that the log knows its ids.
+pub fn started(span: &Span) {
+    let Some(context) = TraceContext::of(span).span_context() else { return };
+    let ids = TraceIds { trace: context.trace_id().to_string(), span: context.span_id().to_string() };
+    span.with_subscriber(|(id, dispatch)| {
+        if let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) {
+            span.extensions_mut().replace(ids);
+        }
+    });
+}
+
+/// Sets an attribute of the contract.
+pub fn set(span: &Span, attribute: Attribute, value: impl Into<opentelemetry::Value>) {
+    span.set_attribute(attribute.key(), value);
+}
+
+/// What was decided, and what differed, in words.
+pub fn decided(span: &Span, decision: &str, diff: &str) {
+    set(span, Attribute::Decision, decision.to_owned());
+    if !diff.is_empty() {
+        set(span, Attribute::Diff, bounded(diff));
+    }
+}
+
+/// Marks the span as failed. `kind` is a static label; `what` is for people and holds no secret.
+pub fn failed(span: &Span, kind: &'static str, what: &str) {
+    set(span, Attribute::ErrorType, kind);
+    span.set_status(Status::error(bounded(what)));
+}
+
+/// An event on the span, such as a retry after a conflict.
+pub fn event(span: &Span, name: &'static str, attributes: &[(Attribute, String)]) {
+    let attributes = attributes.iter().map(|(key, value)| KeyValue::new(key.key(), bounded(value))).collect();
+    span.add_event(name, attributes);
+}
+
+/// Milliseconds for a queue time.
+pub fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+fn bounded(text: &str) -> String {
+    crate::cluster::cut(text, DIFF_MAX)
+}
+
+#[cfg(test)]
+#[path = "trace_tests.rs"]
+mod tests;
