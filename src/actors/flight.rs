@@ -73,6 +73,8 @@ pub struct Flight {
     causes: Vec<(Cause, Instant)>,
     backoff: Backoff,
     retry: Option<SpawnHandle>,
+    /// Ends the worker's hold.
+    held: Option<SpawnHandle>,
     job: Option<AbortHandle>,
 }
 
@@ -81,7 +83,19 @@ impl Flight {
     pub fn new(key: ServerKey, role: Role, deps: &Deps) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_CAP, deps.next_seed());
         let (gate, tracer, metrics) = (deps.gate.clone(), deps.tracer.clone(), deps.metrics.clone());
-        Self { key, role, gate, tracer, metrics, slot: Slot::Idle, causes: Vec::new(), backoff, retry: None, job: None }
+        Self {
+            key,
+            role,
+            gate,
+            tracer,
+            metrics,
+            slot: Slot::Idle,
+            causes: Vec::new(),
+            backoff,
+            retry: None,
+            held: None,
+            job: None,
+        }
     }
 
     fn tell_slot(&self) {
@@ -113,11 +127,15 @@ pub trait Worker: Actor<Context = Context<Self>> + Handler<Finished<Self::Outcom
     fn flight(&mut self) -> &mut Flight;
     /// A job over a snapshot of the actor's state.
     fn job(&mut self, cause: &Cause) -> Job<Self::Outcome>;
+    /// How long the next run has to wait, whatever is asked for; what is asked meanwhile is answered by one run.
+    fn hold(&self) -> Option<Duration> {
+        None
+    }
     /// Takes in what a job brought back.
     fn landed(&mut self, outcome: Self::Outcome) -> Verdict;
 }
 
-/// Asks for a run: now, or after the one that is under way.
+/// Asks for a run: now, after the one that is under way, or when the worker's hold is over.
 pub fn poke<W: Worker>(worker: &mut W, ctx: &mut Context<W>, cause: Cause) {
     let flight = worker.flight();
     if let Some(retry) = flight.retry.take() {
@@ -126,6 +144,25 @@ pub fn poke<W: Worker>(worker: &mut W, ctx: &mut Context<W>, cause: Cause) {
     let cause = cause.delivered();
     flight.metrics.caused(flight.role, cause.kind);
     flight.causes.push((cause, Instant::now()));
+    go(worker, ctx);
+}
+
+/// Starts the next run as soon as it may.
+fn go<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
+    if !worker.flight().slot.is_running()
+        && let Some(hold) = worker.hold()
+    {
+        // The causes wait, too: the run after the hold answers all of them.
+        if worker.flight().held.is_none() {
+            let handle = ctx.run_later(hold, |worker: &mut W, ctx| {
+                worker.flight().held = None;
+                go(worker, ctx);
+            });
+            worker.flight().held = Some(handle);
+        }
+        return;
+    }
+    let flight = worker.flight();
     let start = flight.slot.poke();
     flight.tell_slot();
     if start {
@@ -167,7 +204,10 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
     let again = flight.slot.done();
     flight.tell_slot();
     if again {
-        launch(worker, ctx);
+        // Back to idle: whether the next run may begin at once is the worker's to say.
+        let _ = flight.slot.done();
+        flight.tell_slot();
+        go(worker, ctx);
     } else if let Some(delay) = delay {
         // A next attempt is a trace of its own: one that fails for a day would never end otherwise. A short pause
         // belongs to what is being done.
@@ -267,7 +307,7 @@ impl Work {
 
     /// The span of the work; the waiting before it is told by its attributes.
     fn begin(&self) -> Span {
-        let span = error_span!("work", otel.name = self.role.work(), actor = self.role.as_str());
+        let span = error_span!("work", otel.name = self.role.work());
         let span = begin(span, &self.place, &self.coalesced);
         set(&span, Attribute::Actor, self.role.as_str());
         set(&span, Attribute::Cause, self.cause.kind.as_str());

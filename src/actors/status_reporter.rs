@@ -123,9 +123,15 @@ impl Worker for StatusReporter {
             key: self.key.clone(),
             facts: self.facts.clone(),
             written: self.written.clone(),
-            born: self.born,
         };
         Box::pin(run.report())
+    }
+    fn hold(&self) -> Option<Duration> {
+        let wait = match &self.written {
+            Some(last) => PACE.saturating_sub(last.at.elapsed()),
+            None => GATHER.saturating_sub(self.born.elapsed()),
+        };
+        (!wait.is_zero() && !crate::fault::on("no-pace")).then_some(wait)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         if outcome.written.is_some() {
@@ -141,7 +147,6 @@ struct Run {
     key: ServerKey,
     facts: Facts,
     written: Option<Written>,
-    born: Instant,
 }
 
 impl Run {
@@ -157,15 +162,6 @@ impl Run {
             done.tell(None);
             return settled;
         };
-        let wait = match &self.written {
-            Some(last) => PACE.saturating_sub(last.at.elapsed()),
-            None => GATHER.saturating_sub(self.born.elapsed()),
-        };
-        if !wait.is_zero() && !crate::fault::on("no-pace") {
-            done.note("wait");
-            done.tell(None);
-            return Outcome { written: None, verdict: Verdict::After(wait) };
-        }
         match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
             Ok(stored) => {
                 log_transition(&self.key, previous.as_ref(), &derived);

@@ -135,7 +135,9 @@ impl Publisher {
         let key = self.hashes.hash_one((notice.kind, notice.reason, notice.action, about, &notice.related));
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
         if let Some((name, count)) = self.repeated(key) {
-            let series = json!({"series": {"count": count, "lastObservedTime": MicroTime(Timestamp::now())}});
+            // The reason does not change; whoever reads the audit log sees what was repeated.
+            let series = json!({"count": count, "lastObservedTime": MicroTime(Timestamp::now())});
+            let series = json!({"reason": notice.reason, "series": series});
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(series)).await {
                 // Somebody removed it.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
