@@ -229,28 +229,28 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
         flight.tell_slot();
         return;
     };
-    let work = Work::of(flight, causes);
+    let run = Work::of(flight, causes);
     let (role, metrics) = (flight.role, flight.metrics.clone());
-    let doing = Doing::new(metrics.clone(), flight.key.clone(), work.cause.kind);
-    let job = worker.job(&work.cause);
+    let doing = Doing::new(metrics.clone(), flight.key.clone(), run.cause.kind);
+    let job = worker.job(&run.cause);
     let begun = Arc::new(OnceLock::new());
     let shared = begun.clone();
     let task = tokio::spawn(async move {
         let _turn = pass.turn(role == Role::ServiceReconciler).await;
-        let span = work.begin();
+        let span = run.begin();
         let _ = shared.set((span.clone(), Instant::now()));
-        metrics.reconcile_begins(role, work.first.elapsed());
+        metrics.reconcile_begins(role, run.first.elapsed());
         doing.around(job).instrument(span).await
     });
     worker.flight().job = Some(task.abort_handle());
     let address = ctx.address();
     tokio::spawn(async move {
         let ended = task.await;
-        let (span, start) = begun.get().cloned().unwrap_or_else(|| (Span::none(), Instant::now()));
-        let worked = start.elapsed();
+        let (span, since) = begun.get().cloned().unwrap_or_else(|| (Span::none(), Instant::now()));
+        let took = since.elapsed();
         match ended {
-            Ok(outcome) => address.do_send(Finished { result: Ok(outcome), span, worked }),
-            Err(end) if end.is_panic() => address.do_send(Finished { result: Err(Panicked), span, worked }),
+            Ok(outcome) => address.do_send(Finished { result: Ok(outcome), span, worked: took }),
+            Err(end) if end.is_panic() => address.do_send(Finished { result: Err(Panicked), span, worked: took }),
             // Aborted: the actor is gone.
             Err(_) => {}
         }

@@ -320,7 +320,9 @@ impl Run {
                     let drift = self.deps.drift(live.as_ref(), &object, self.cause);
                     let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
                     if let Ok(stored) = &written {
-                        drift.into_iter().for_each(|who| self.deps.metrics.drift_repaired(Kind::StatefulSet, who));
+                        for who in drift {
+                            self.deps.metrics.drift_repaired(Kind::StatefulSet, who);
+                        }
                         if rolls {
                             self.deps.metrics.pod_rolls(&self.key, self.cause);
                         }

@@ -386,7 +386,9 @@ impl Run {
                     let drift = self.deps.drift(live.as_ref(), &object, self.cause);
                     let replaced = self.replace(about, server, ensure, &object, &changes).await;
                     if replaced.is_ok() {
-                        drift.into_iter().for_each(|who| self.deps.metrics.drift_repaired(Kind::Service, who));
+                        for who in drift {
+                            self.deps.metrics.drift_repaired(Kind::Service, who);
+                        }
                     }
                     replaced
                 }

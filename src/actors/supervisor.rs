@@ -508,7 +508,7 @@ impl Handler<Seen> for Supervisor {
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
             (Kind::ConfigMap, Some(family)) => {
-                family.hasher.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ConfigHasher)))
+                family.hasher.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ConfigHasher)));
             }
             _ => {}
         }

@@ -56,11 +56,10 @@ pub fn drifted_by(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Ve
             Some(other) if !closest().any(|manager| manager == ours) => {
                 found.insert(known_manager(other));
             }
-            Some(_) => {}
             None if owners.is_empty() && unasked => {
                 found.insert("unknown");
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
     found.into_iter().collect()

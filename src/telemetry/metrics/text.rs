@@ -62,7 +62,7 @@ pub(super) fn to_prometheus(open_metrics: &str) -> String {
 }
 
 fn push(text: &mut String, parts: &[&str]) {
-    parts.iter().for_each(|part| text.push_str(part));
+    text.extend(parts.iter().copied());
     text.push('\n');
 }
 
