@@ -125,7 +125,7 @@ impl Worker for ServiceReconciler {
             cause: cause.kind,
             done: Done::default(),
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
