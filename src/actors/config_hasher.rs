@@ -174,7 +174,7 @@ impl Worker for ConfigHasher {
             known: self.config_map.clone(),
             done: Done::default(),
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         match outcome {

@@ -125,7 +125,8 @@ pub trait Worker: Actor<Context = Context<Self>> + Handler<Finished<Self::Outcom
     type Outcome: Send + 'static;
     /// Its flights.
     fn flight(&mut self) -> &mut Flight;
-    /// A job over a snapshot of the actor's state.
+    /// A job over a snapshot of the actor's state. While it waits for its turn it holds that snapshot only: the body is
+    /// boxed inside, when it begins.
     fn job(&mut self, cause: &Cause) -> Job<Self::Outcome>;
     /// How long the next run has to wait, whatever is asked for; what is asked meanwhile is answered by one run.
     fn hold(&self) -> Option<Duration> {

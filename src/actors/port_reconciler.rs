@@ -151,7 +151,7 @@ impl Worker for PortReconciler {
             done: Done::default(),
             polled_at: self.polled_at,
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;

@@ -150,7 +150,7 @@ impl Worker for ServiceReconciler {
             polled_at: self.polled_at,
             lagging: 0,
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;

@@ -45,7 +45,7 @@ struct Written {
     uid: String,
     version: String,
     /// As text: it is looked at rarely, and kept for every server.
-    status: Box<str>,
+    status: Arc<str>,
     at: Instant,
 }
 
@@ -124,7 +124,7 @@ impl Worker for StatusReporter {
             facts: self.facts.clone(),
             written: self.written.clone(),
         };
-        Box::pin(run.report())
+        Box::pin(async move { Box::pin(run.report()).await })
     }
     fn hold(&self) -> Option<Duration> {
         let wait = match &self.written {
@@ -170,7 +170,7 @@ impl Run {
                 let written = Written {
                     uid: spec.uid.clone(),
                     version: meta(&stored, "resourceVersion").to_owned(),
-                    status: stored.get("status").map(Value::to_string).unwrap_or_default().into_boxed_str(),
+                    status: stored.get("status").map(Value::to_string).unwrap_or_default().into(),
                     at: Instant::now(),
                 };
                 Outcome { written: Some(written), verdict: Verdict::Settled }
