@@ -12,6 +12,7 @@ mod drift;
 mod faults;
 mod fleet;
 mod life;
+mod otlp;
 mod polling;
 mod rollouts;
 mod seeded;
