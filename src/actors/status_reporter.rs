@@ -21,6 +21,7 @@ use super::specs::Spec;
 use crate::cluster::{CrRef, NoticeKind};
 use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
+use crate::telemetry::metrics::StatusSeen;
 
 /// Least time between two writes of one status.
 const PACE: Duration = Duration::from_secs(1);
@@ -178,6 +179,7 @@ impl Run {
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);
         let derived = self.derive(&spec, previous.as_ref());
+        self.deps.metrics.status(&self.key, &StatusSeen::of(&derived));
         let mut done = Done::default();
         let Some(patch) = patch(previous.as_ref(), &derived) else {
             done.tell(None);

@@ -13,6 +13,7 @@ mod faults;
 mod fleet;
 mod life;
 mod otlp;
+mod metrics;
 mod polling;
 mod rollouts;
 mod seeded;
