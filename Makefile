@@ -38,7 +38,7 @@ test-real: ## Tests on the real control plane only
 
 .PHONY: generate
 generate: ## Renew the generated files: deploy/crd.yaml, deploy/rbac.yaml, golden YAML
-	UPDATE_GOLDEN=1 $(CARGO) test --test drift
+	UPDATE_GOLDEN=1 $(CARGO) test --test drift --test log_lines
 	UPDATE_GOLDEN=1 $(CARGO) test --lib golden
 	$(CARGO) fmt --all
 

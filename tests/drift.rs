@@ -42,3 +42,8 @@ fn the_page_about_metrics_is_what_the_table_says() {
 fn the_page_about_traces_is_what_the_table_says() {
     assert_current("docs/tracing.md", &dittofs_operator::telemetry::table::markdown());
 }
+
+#[test]
+fn the_page_about_events_is_what_the_reasons_say() {
+    assert_current("docs/events.md", &dittofs_operator::cluster::events_markdown());
+}
