@@ -17,3 +17,4 @@ mod rollouts;
 mod seeded;
 mod services;
 mod supervision;
+mod traces;
