@@ -206,14 +206,8 @@ mod tests {
 
     #[test]
     fn durations_are_scaled_and_nothing_else_is() {
-        let alert = |source| Alert {
-            name: "",
-            severity: Severity::Info,
-            source,
-            hold: 1800,
-            summary: "",
-            description: "",
-        };
+        let alert =
+            |source| Alert { name: "", severity: Severity::Info, source, hold: 1800, summary: "", description: "" };
         assert_eq!(alert("rate(a[<10m>]) > <1h> < 7").expr(1), "rate(a[10m]) > 3600 < 7");
         assert_eq!(alert("rate(a[<10m>]) > <1h> < 7").expr(60), "rate(a[10s]) > 60 < 7");
         assert_eq!((alert("").hold(1), alert("").hold(60)), ("30m".to_owned(), "30s".to_owned()));

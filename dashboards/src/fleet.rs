@@ -79,7 +79,7 @@ pub(crate) const FLEET: Dashboard = Dashboard {
                 lines(
                     "Adapters that run, over time",
                     Unit::Count,
-                    "The same as above over time: when did which protocol go away?",
+                    "When did which protocol go away, and did others go with it.",
                     &[q("sum by (type) (dittofs_operator_adapters_active{@})", "{{type}}")],
                 ),
             ],

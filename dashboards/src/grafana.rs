@@ -23,7 +23,8 @@ pub(crate) fn json(board: &Dashboard) -> String {
     if board.of_one_server {
         let from = r#"dittofs_operator_server_phase{job=~"$job"}"#;
         let namespaces = format!("label_values({from}, server_namespace)");
-        let servers = r#"label_values(dittofs_operator_server_phase{job=~"$job",server_namespace="$namespace"}, server)"#;
+        let servers =
+            r#"label_values(dittofs_operator_server_phase{job=~"$job",server_namespace="$namespace"}, server)"#;
         variables.push(query_variable("namespace", "Namespace", &namespaces, false));
         variables.push(query_variable("server", "Server", servers, false));
     }

@@ -13,8 +13,12 @@ const PORT: &str = "metrics";
 /// Path and text of each.
 pub(crate) fn files() -> Vec<(String, String)> {
     let file = |name: &str, comment: &str, documents: &[Value]| {
-        let yaml = documents.iter().map(|document| serde_yaml_ng::to_string(&sorted(document.clone())).unwrap_or_default());
-        (format!("deploy/monitoring/{name}.yaml"), format!("{HEADER}{comment}{}", yaml.collect::<Vec<_>>().join("---\n")))
+        let yaml =
+            documents.iter().map(|document| serde_yaml_ng::to_string(&sorted(document.clone())).unwrap_or_default());
+        (
+            format!("deploy/monitoring/{name}.yaml"),
+            format!("{HEADER}{comment}{}", yaml.collect::<Vec<_>>().join("---\n")),
+        )
     };
     vec![
         file("podmonitor", "", &[pod_monitor()]),

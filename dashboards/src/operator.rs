@@ -294,7 +294,7 @@ pub(crate) const OPERATOR: Dashboard = Dashboard {
                 lines(
                     "Duration of requests to servers",
                     Unit::Seconds,
-                    "To the end of the answer.",
+                    "To the end of the answer, by what was asked.",
                     &[q(
                         "histogram_quantile(0.99, sum by (le, operation) (rate(dittofs_operator_dittofs_request_duration_seconds_bucket{@}[$__rate_interval])))",
                         "99 % of {{operation}}",
