@@ -75,6 +75,8 @@ async fn serve(arguments: RunArgs) -> ExitCode {
         namespace: arguments.namespace.filter(|namespace| !namespace.is_empty()),
         api_url_template: arguments.api_url_template,
         health_addr: arguments.health_addr,
+        metrics_addr: arguments.metrics_addr,
+        metrics_per_server: arguments.metrics_per_server,
         instance: arguments.instance,
     };
     let ended = run(options, &tracing).await;
@@ -84,7 +86,7 @@ async fn serve(arguments: RunArgs) -> ExitCode {
             tracing::error!("{error}");
             match error {
                 RunError::Connect(_) => ExitCode::from(3),
-                RunError::Health { .. } => ExitCode::from(2),
+                RunError::Health { .. } | RunError::Metrics { .. } => ExitCode::from(2),
                 RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
             }
         }

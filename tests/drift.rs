@@ -34,6 +34,11 @@ fn the_rbac_manifest_is_what_the_code_says() {
 }
 
 #[test]
+fn the_page_about_metrics_is_what_the_table_says() {
+    assert_current("docs/metrics.md", &dittofs_operator::telemetry::metrics::page::markdown());
+}
+
+#[test]
 fn the_page_about_traces_is_what_the_table_says() {
     assert_current("docs/tracing.md", &dittofs_operator::telemetry::table::markdown());
 }

@@ -23,7 +23,9 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, NoticeKind};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterTracker, ObservedAdapter, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, ServerKey, ValidatedServer};
+use crate::telemetry::metrics::PollEnd;
+use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{begin, decided, failed as failed_span, set};
 
@@ -43,6 +45,8 @@ pub struct AdapterPoller {
     backoff: Backoff,
     timer: Option<SpawnHandle>,
     under_way: Option<AbortHandle>,
+    /// When the timer is to fire.
+    due: Option<Instant>,
     /// Start of the current or last poll.
     started: Option<Instant>,
     /// The next poll follows at once when the one under way is over.
@@ -84,6 +88,7 @@ impl AdapterPoller {
             tracker: AdapterTracker::new(),
             backoff,
             timer: None,
+            due: None,
             under_way: None,
             started: None,
             again: false,
@@ -105,8 +110,12 @@ impl AdapterPoller {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
+        self.due = Some(Instant::now() + delay);
         self.timer = Some(ctx.run_later(delay, |poller, ctx| {
             poller.timer = None;
+            if let Some(due) = poller.due.take() {
+                poller.deps.metrics.poll_late(due.elapsed());
+            }
             poller.start(ctx);
         }));
     }
@@ -121,6 +130,7 @@ impl AdapterPoller {
             self.session = Some(Session::new());
         }
         self.settings = None;
+        self.deps.metrics.polls_each(&self.key, None);
         self.started = None;
         self.again = false;
         // A passage that the stop cut short did not last until the start.
@@ -153,14 +163,16 @@ impl AdapterPoller {
         let traced = span.clone();
         let name = self.key.name.clone();
         let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
+        let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
         let task = tokio::spawn(
-            async move {
-                crate::fault::hit_for("adapter-poller.job", &name);
-                let _pass = pass;
-                let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
-                (session, result)
-            }
-            .instrument(span.clone()),
+            doing
+                .around(async move {
+                    crate::fault::hit_for("adapter-poller.job", &name);
+                    let _pass = pass;
+                    let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
+                    (session, result)
+                })
+                .instrument(span.clone()),
         );
         self.under_way = Some(task.abort_handle());
         let address = ctx.address();
@@ -177,7 +189,10 @@ impl AdapterPoller {
     fn told(&mut self, fact: PollFact) {
         if self.fact.as_ref() != Some(&fact) {
             self.fact = Some(fact.clone());
-            self.peers.status.do_send(Report { fact: Fact::Poll(fact), cause: Cause::here(CauseKind::Fact) });
+            self.peers.status.do_send(Report {
+                fact: Fact::Poll(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 
@@ -196,19 +211,37 @@ impl AdapterPoller {
                 Some(before) => format!("from {before} to {text}"),
                 None => format!("first observation: {text}"),
             });
+            self.count_adapters(&adapters);
             self.observed = Some(adapters);
-            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved));
+            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), self.started);
         }
         self.told(PollFact::Answered);
         diff
     }
 
-    fn tell_observed(&self, cause: &Cause) {
+    /// The running adapters, and how many Services have to follow the news.
+    fn count_adapters(&self, adapters: &[ObservedAdapter]) {
+        let before = self.observed.as_ref().map_or(&[][..], |before| before.as_slice());
+        let differs = |one: &ObservedAdapter, among: &[ObservedAdapter]| !among.contains(one);
+        let gone = |one: &&ObservedAdapter| !adapters.iter().any(|other| other.adapter_type == one.adapter_type);
+        let changed = adapters.iter().filter(|one| differs(one, before)).count() + before.iter().filter(gone).count();
+        let running = adapters.iter().filter(|adapter| adapter.state == AdapterState::Running);
+        let started = self.started.unwrap_or_else(Instant::now);
+        let types = running.map(|adapter| adapter.adapter_type.as_str());
+        self.deps.metrics.observed(&self.key, started, types, changed);
+    }
+
+    fn tell_observed(&self, cause: &Cause, polled_at: Option<Instant>) {
         let Some(adapters) = &self.observed else { return };
-        for peer in &self.peers.observed {
-            peer.do_send(AdaptersObserved { adapters: adapters.clone(), cause: cause.clone() });
+        // In the order in which the Supervisor names them.
+        for (peer, role) in self.peers.observed.iter().zip([Role::ServiceReconciler, Role::PortReconciler]) {
+            let cause = cause.to(&self.deps.metrics, role);
+            peer.do_send(AdaptersObserved { adapters: adapters.clone(), polled_at, cause });
         }
-        self.peers.status.do_send(Report { fact: Fact::Adapters(adapters.clone()), cause: cause.clone() });
+        self.peers.status.do_send(Report {
+            fact: Fact::Adapters(adapters.clone()),
+            cause: cause.to(&self.deps.metrics, Role::StatusReporter),
+        });
     }
 
     fn failed(&mut self, error: &PollError) {
@@ -290,6 +323,7 @@ impl Handler<Poke> for AdapterPoller {
         }
         let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
         let before = self.settings.replace(settings);
+        self.deps.metrics.polls_each(&self.key, Some(settings.period));
         let waiting = self.timer.is_some() || self.under_way.is_some();
         if before.map(|before| before.period) == Some(settings.period) && waiting {
             return;
@@ -339,9 +373,12 @@ impl Handler<CredentialsTouched> for AdapterPoller {
 impl Handler<Resend> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
-        self.tell_observed(&Cause::here(CauseKind::AdaptersObserved));
+        self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), None);
         if let Some(fact) = self.fact.clone() {
-            self.peers.status.do_send(Report { fact: Fact::Poll(fact), cause: Cause::here(CauseKind::Fact) });
+            self.peers.status.do_send(Report {
+                fact: Fact::Poll(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 }
@@ -375,6 +412,7 @@ impl Handler<Polled> for AdapterPoller {
             other => other,
         };
         let mut decisions = Vec::new();
+        let started = self.started.unwrap_or_else(Instant::now);
         let mut delay = match result {
             Some(Ok(poll)) => {
                 self.backoff.reset();
@@ -398,6 +436,8 @@ impl Handler<Polled> for AdapterPoller {
                     }
                 }
                 let diff = self.observe(&poll, settings);
+                let end = if diff.is_some() { PollEnd::Changed } else { PollEnd::Unchanged };
+                self.deps.metrics.polled(&self.key, started, end);
                 if diff.is_some() {
                     decisions.push("observed");
                 }
@@ -407,11 +447,14 @@ impl Handler<Polled> for AdapterPoller {
             }
             Some(Err(error)) => {
                 failed_span(&span, error.category(), &error.to_string());
+                self.deps.metrics.polled(&self.key, started, PollEnd::Failed(error.category(), error.problem()));
                 self.failed(&error);
                 self.backoff.next().min(settings.period)
             }
             None => {
                 failed_span(&span, "panic", "the poll panicked");
+                self.deps.metrics.job_panicked(Role::AdapterPoller);
+                self.deps.metrics.polled(&self.key, started, PollEnd::Panicked);
                 warn!(
                     namespace = self.key.namespace,
                     name = self.key.name,

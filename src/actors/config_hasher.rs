@@ -54,11 +54,18 @@ impl ConfigHasher {
     fn tell(&self) {
         if let Some(last) = &self.last {
             let (generation, hash) = (last.generation, last.hash.clone());
-            self.peers.hashed.do_send(ConfigHashed { generation, hash, cause: Cause::here(CauseKind::ConfigHashed) });
+            self.peers.hashed.do_send(ConfigHashed {
+                generation,
+                hash,
+                cause: Cause::here(CauseKind::ConfigHashed).to(&self.deps.metrics, Role::PortReconciler),
+            });
         }
         if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
             let cause = Cause::here(CauseKind::Fact);
-            self.peers.status.do_send(Report { fact: Fact::Config(fact.clone()), cause });
+            self.peers.status.do_send(Report {
+                fact: Fact::Config(fact.clone()),
+                cause: cause.to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 
@@ -78,7 +85,10 @@ impl ConfigHasher {
         let changes = done.tell(problem.as_deref());
         if written {
             let fact = Fact::Changed(changes.join("; "));
-            self.peers.status.do_send(Report { fact, cause: Cause::here(CauseKind::Fact) });
+            self.peers.status.do_send(Report {
+                fact,
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 }
@@ -164,7 +174,7 @@ impl Worker for ConfigHasher {
             known: self.config_map.clone(),
             done: Done::default(),
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         match outcome {
@@ -189,7 +199,10 @@ impl Worker for ConfigHasher {
                 self.failed = Some(fact.clone());
                 self.trace(done, false);
                 if news {
-                    self.peers.status.do_send(Report { fact: Fact::Config(fact), cause: Cause::here(CauseKind::Fact) });
+                    self.peers.status.do_send(Report {
+                        fact: Fact::Config(fact),
+                        cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+                    });
                 }
                 Verdict::Retry
             }

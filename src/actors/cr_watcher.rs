@@ -58,8 +58,13 @@ impl CrWatcher {
             label_selector: owned.then(|| format!("{APP_LABEL}={APP}")),
             metadata_only: matches!(kind, Kind::ConfigMap | Kind::Secret),
         };
-        let mut events =
-            Box::pin(watch(self.client.clone(), scope, self.watching.policy.clone(), self.deps.next_seed()));
+        let mut events = Box::pin(watch(
+            self.client.clone(),
+            scope,
+            self.watching.policy.clone(),
+            self.deps.next_seed(),
+            self.deps.metrics.clone(),
+        ));
         let (deps, supervisor) = (self.deps.clone(), self.supervisor.clone());
         let task = tokio::spawn(async move {
             let mut first = true;

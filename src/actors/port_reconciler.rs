@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Deps;
@@ -22,6 +23,7 @@ use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
 use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
 use crate::reconcile::status::PortsFact;
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
+use crate::telemetry::metrics::doing;
 
 /// Attempts of one run at a StatefulSet that others keep changing.
 const ATTEMPTS: u32 = 5;
@@ -36,6 +38,8 @@ pub struct PortReconciler {
     flight: Flight,
     hashed: Option<(i64, HashInput)>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    /// Start of the oldest poll whose news did not reach the StatefulSet yet.
+    polled_at: Option<Instant>,
     /// A write that the API server turned into no change: not sent again while both sides stay as they are.
     settled: Option<String>,
     last: Option<PortsFact>,
@@ -46,7 +50,18 @@ impl PortReconciler {
     /// A reconciler that knows neither hash nor adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::PortReconciler, &deps);
-        Self { key, deps, status, flight, hashed: None, adapters: None, settled: None, last: None, _lifeline: lifeline }
+        Self {
+            key,
+            deps,
+            status,
+            flight,
+            hashed: None,
+            adapters: None,
+            polled_at: None,
+            settled: None,
+            last: None,
+            _lifeline: lifeline,
+        }
     }
 }
 
@@ -75,6 +90,7 @@ impl Handler<AdaptersObserved> for PortReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("port-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
 }
@@ -83,7 +99,10 @@ impl Handler<Resend> for PortReconciler {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
         if let Some(fact) = self.last.clone() {
-            self.status.do_send(Report { fact: Fact::Ports(fact), cause: Cause::here(CauseKind::Fact) });
+            self.status.do_send(Report {
+                fact: Fact::Ports(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 }
@@ -110,6 +129,9 @@ pub struct Outcome {
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
+    /// The poll whose news it answers, and when its last write was done.
+    answered: Option<Instant>,
+    last_write: Option<Instant>,
 }
 
 impl Worker for PortReconciler {
@@ -127,21 +149,35 @@ impl Worker for PortReconciler {
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
+            polled_at: self.polled_at,
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        if let Some(fact) = &outcome.fact {
+            self.deps.metrics.ports_held(&self.key, fact.deferred);
+        }
+        if outcome.fact.as_ref().is_some_and(|fact| fact.problem.is_none()) {
+            if let (Some(polled), Some(written)) = (outcome.answered, outcome.last_write) {
+                let took = written.saturating_duration_since(polled);
+                self.deps.metrics.poll_to_write(&self.key, Kind::StatefulSet, took);
+            }
+            if self.polled_at == outcome.answered {
+                self.polled_at = None;
+            }
+        }
         let cause = Cause::here(CauseKind::Fact);
         if !outcome.changes.is_empty() {
             let fact = Fact::Changed(outcome.changes.join("; "));
-            self.status.do_send(Report { fact, cause: cause.clone() });
+            self.status.do_send(Report { fact, cause: cause.to(&self.deps.metrics, Role::StatusReporter) });
         }
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
             self.last = Some(fact.clone());
-            self.status.do_send(Report { fact: Fact::Ports(fact), cause });
+            self.status
+                .do_send(Report { fact: Fact::Ports(fact), cause: cause.to(&self.deps.metrics, Role::StatusReporter) });
         }
         outcome.verdict
     }
@@ -157,6 +193,7 @@ struct Run {
     seed: u64,
     cause: CauseKind,
     done: Done,
+    polled_at: Option<Instant>,
 }
 
 impl Run {
@@ -280,8 +317,15 @@ impl Run {
                         return Ok(self.end(Some(applied), Verdict::Settled));
                     }
                     let changes = changes.join(", ");
+                    let drift = self.deps.drift(live.as_ref(), &object, self.cause);
                     let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
                     if let Ok(stored) = &written {
+                        for who in drift {
+                            self.deps.metrics.drift_repaired(Kind::StatefulSet, who);
+                        }
+                        if rolls {
+                            self.deps.metrics.pod_rolls(&self.key, self.cause);
+                        }
                         info!(
                             namespace,
                             name = self.key.name,
@@ -334,7 +378,7 @@ impl Run {
                 },
                 Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
                     debug!(namespace, name, attempt, "the StatefulSet changed meanwhile; reading it again");
-                    retry(attempt, &format!("statefulsets/{name}"), &error);
+                    retry(&self.deps.metrics, attempt, &format!("statefulsets/{name}"), &error);
                     if attempt == ATTEMPTS {
                         return Err(error);
                     }
@@ -360,7 +404,14 @@ impl Run {
     fn end(&mut self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
         let problem = fact.as_ref().and_then(|fact| fact.problem.as_deref());
         let changes = self.done.tell(problem.filter(|_| verdict == Verdict::Retry));
-        Outcome { fact, settled: self.settled.clone(), verdict, changes }
+        Outcome {
+            fact,
+            settled: self.settled.clone(),
+            verdict,
+            changes,
+            answered: self.polled_at,
+            last_write: doing::last_write(),
+        }
     }
 }
 

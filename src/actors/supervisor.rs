@@ -33,6 +33,8 @@ use crate::backoff::Backoff;
 use crate::cluster::Kind;
 use crate::reconcile::{ServerKey, secrets_used};
 use crate::telemetry::TraceContext;
+use crate::telemetry::metrics::doing::Doing;
+use crate::telemetry::metrics::{Ended, Metrics};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{begin, decided, failed, milliseconds, set, started};
 
@@ -81,6 +83,7 @@ struct Family {
     /// What the last fan-out was about: a change of status alone is no reason for another.
     print: (i64, bool, Value, Value),
     ready: bool,
+    metrics: Metrics,
     hasher: (Addr<ConfigHasher>, u64),
     poller: (Addr<AdapterPoller>, u64),
     services: (Addr<ServiceReconciler>, u64),
@@ -139,6 +142,7 @@ impl Supervisor {
     fn beat(&self, ctx: &mut Context<Self>) {
         let now = u64::try_from(self.deps.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heart.store(now, Ordering::Relaxed);
+        self.deps.metrics.heartbeat();
         ctx.run_later(HEARTBEAT, |supervisor, ctx| supervisor.beat(ctx));
     }
 
@@ -160,7 +164,7 @@ impl Supervisor {
         }
         let print = print_of(&spec);
         if let Some(family) = self.families.get(key).filter(|family| family.print == print) {
-            family.status.0.do_send(Poke(cause.clone()));
+            family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             return;
         }
         self.index_secrets(key, &spec);
@@ -185,6 +189,7 @@ impl Supervisor {
     ) -> Family {
         info!(namespace = key.namespace, name = key.name, "a server came; its actors start");
         let (deps, own) = (self.deps.clone(), Some(key));
+        deps.metrics.server_came(key);
         let (lifeline, life) = self.lifeline(ctx, own, Role::StatusReporter);
         let status = (StatusReporter::new(key.clone(), deps.clone(), lifeline).start(), life);
         let reports = || status.0.clone().recipient();
@@ -199,13 +204,24 @@ impl Supervisor {
         let phase = if at_start { spread(deps.next_seed()) } else { 0.0 };
         let (lifeline, life) = self.lifeline(ctx, own, Role::AdapterPoller);
         let poller = (AdapterPoller::new(key.clone(), deps, peers, phase, lifeline).start(), life);
-        Family { uid: spec.uid.clone(), print, ready: false, hasher, poller, services, ports, status }
+        Family {
+            uid: spec.uid.clone(),
+            print,
+            ready: false,
+            metrics: self.deps.metrics.clone(),
+            hasher,
+            poller,
+            services,
+            ports,
+            status,
+        }
     }
 
     fn stop(&mut self, key: &ServerKey) {
         // Dropping the addresses ends actors that nothing else holds; those with a timer are told.
         if let Some(family) = self.families.remove(key) {
             family.stop();
+            self.deps.metrics.server_went(key);
         }
         self.restarts.retain(|(owner, _), _| owner.as_ref() != Some(key));
         for users in self.secrets.values_mut() {
@@ -242,6 +258,7 @@ impl Supervisor {
         }
         let Some(pass) = self.deps.gate.enter() else { return };
         let (deps, key, uid) = (self.deps.clone(), key.clone(), spec.uid.clone());
+        let doing = Doing::new(deps.metrics.clone(), key.clone(), CauseKind::ServerChanged);
         let span = error_span!("release finalizer");
         started(&span);
         let work = async move {
@@ -263,7 +280,7 @@ impl Supervisor {
                 tokio::time::sleep(backoff.next()).await;
             }
         };
-        tokio::spawn(work.instrument(span));
+        tokio::spawn(doing.around(work).instrument(span));
     }
 
     fn resync(&mut self, cause: &Cause, ctx: &Context<Self>) {
@@ -295,8 +312,8 @@ impl Supervisor {
             family.poller.0.do_send(ServerReachable);
         }
         family.ready = ready;
-        family.ports.0.do_send(Poke(cause.clone()));
-        family.status.0.do_send(Poke(cause.clone()));
+        family.ports.0.do_send(Poke(cause.to(&self.deps.metrics, Role::PortReconciler)));
+        family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
     }
 
     /// Each server that uses the Secret gets a trace of its own.
@@ -306,7 +323,10 @@ impl Supervisor {
             let span = self.watched(Kind::Secret, key, cause);
             let _within = span.enter();
             set(&span, Attribute::Object, format!("secrets/{name}"));
-            family.hasher.0.do_send(Poke(Cause::here(CauseKind::SecretChanged)));
+            family
+                .hasher
+                .0
+                .do_send(Poke(Cause::here(CauseKind::SecretChanged).to(&self.deps.metrics, Role::ConfigHasher)));
             family.poller.0.do_send(CredentialsTouched);
         }
     }
@@ -407,11 +427,11 @@ fn spread(seed: u64) -> f64 {
 
 impl Family {
     fn poke_all(&self, cause: &Cause) {
-        self.hasher.0.do_send(Poke(cause.clone()));
-        self.poller.0.do_send(Poke(cause.clone()));
-        self.services.0.do_send(Poke(cause.clone()));
-        self.ports.0.do_send(Poke(cause.clone()));
-        self.status.0.do_send(Poke(cause.clone()));
+        self.hasher.0.do_send(Poke(cause.to(&self.metrics, Role::ConfigHasher)));
+        self.poller.0.do_send(Poke(cause.to(&self.metrics, Role::AdapterPoller)));
+        self.services.0.do_send(Poke(cause.to(&self.metrics, Role::ServiceReconciler)));
+        self.ports.0.do_send(Poke(cause.to(&self.metrics, Role::PortReconciler)));
+        self.status.0.do_send(Poke(cause.to(&self.metrics, Role::StatusReporter)));
     }
 
     fn rewire(&self) {
@@ -484,10 +504,12 @@ impl Handler<Seen> for Supervisor {
             (Kind::DittoServer, _) => self.look(&key, &cause, false, ctx),
             (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause),
             (Kind::Service, Some(family)) => {
-                family.services.0.do_send(Poke(cause.clone()));
-                family.status.0.do_send(Poke(cause));
+                family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
+                family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
-            (Kind::ConfigMap, Some(family)) => family.hasher.0.do_send(Poke(cause)),
+            (Kind::ConfigMap, Some(family)) => {
+                family.hasher.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ConfigHasher)));
+            }
             _ => {}
         }
     }
@@ -509,6 +531,8 @@ impl Handler<ChildEnded> for Supervisor {
             let _ = self.fatal.send(Fatal::BudgetSpent(format!("{} {server}", end.role.as_str())));
             return;
         };
+        let how = if end.panicked { Ended::Panicked } else { Ended::Quietly };
+        self.deps.metrics.actor_ended(end.role, how);
         warn!(
             server,
             actor = end.role.as_str(),

@@ -110,21 +110,23 @@ impl Events {
         }))
     }
 
-    /// Writes the event, or counts it up. A failure is logged at debug level and goes no further.
-    pub async fn publish(&self, about: &CrRef, notice: Notice) {
+    /// Writes the event, or counts it up. A failure is logged at debug level and goes no further. Returns what became
+    /// of it: `published`, `failed` or `dropped`.
+    pub async fn publish(&self, about: &CrRef, notice: Notice) -> &'static str {
         let (namespace, name, reason) = (about.key.namespace.as_str(), about.key.name.as_str(), notice.reason);
         let Ok(_turn) = tokio::time::timeout(TURN, self.0.turns.acquire()).await else {
             tracing::debug!(namespace, name, reason, "event not published: too many wait");
-            return;
+            return "dropped";
         };
         // Boxed: hundreds may wait above, and each would have the room for the requests.
         match tokio::time::timeout(PATIENCE, Box::pin(self.0.tell(about, notice))).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return "published",
             Ok(Err(error)) => {
                 tracing::debug!(namespace, name, reason, error = root_cause(&error), "event not published");
             }
             Err(_) => tracing::debug!(namespace, name, reason, "event not published in time"),
         }
+        "failed"
     }
 }
 
@@ -133,7 +135,9 @@ impl Publisher {
         let key = self.hashes.hash_one((notice.kind, notice.reason, notice.action, about, &notice.related));
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
         if let Some((name, count)) = self.repeated(key) {
-            let series = json!({"series": {"count": count, "lastObservedTime": MicroTime(Timestamp::now())}});
+            // The reason does not change; whoever reads the audit log sees what was repeated.
+            let series = json!({"count": count, "lastObservedTime": MicroTime(Timestamp::now())});
+            let series = json!({"reason": notice.reason, "series": series});
             match api.patch(&name, &PatchParams::default(), &Patch::Merge(series)).await {
                 // Somebody removed it.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}

@@ -22,6 +22,7 @@ mod watch_tests;
 pub use cache::{Cache, Change, Object, Owner};
 pub use client::{ConnectError, ConnectOptions, client_over, connect};
 pub use deadline::{DeadlineExceeded, Deadlines};
+pub use driver::count_events;
 pub(crate) use error::cut;
 pub use error::{Call, KubeError, Operation};
 pub use events::{CrRef, Events, Notice, NoticeKind};

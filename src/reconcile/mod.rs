@@ -5,6 +5,7 @@
 
 mod adapters;
 mod diff;
+pub mod drift;
 mod duration;
 mod hash;
 mod key;

@@ -12,6 +12,8 @@ mod drift;
 mod faults;
 mod fleet;
 mod life;
+mod otlp;
+mod metrics;
 mod polling;
 mod rollouts;
 mod seeded;
