@@ -194,7 +194,8 @@ async fn a_quiet_server_exports_nothing_and_a_start_and_a_move_are_found() {
         .await
         .expect("the birth");
     // Settled: two looks ten polls apart see the same.
-    let count = async || jaeger.traces(&search(&bed)).await.expect("an answer").iter().map(|t| t.spans.len()).sum::<usize>();
+    let count =
+        async || jaeger.traces(&search(&bed)).await.expect("an answer").iter().map(|t| t.spans.len()).sum::<usize>();
     bed.wait_polls("files", 3).await;
     bed.world
         .wait_until("ten polls that export nothing", LATER, async || {
@@ -254,7 +255,8 @@ async fn a_conflict_that_was_retried_is_an_event_on_the_span_that_met_it() {
         }
         let retry = ports.events.iter().find(|event| event.name == "retry").ok_or("no event retry")?;
         let field = |key: Attribute| retry.fields.get(key.key()).map(ToString::to_string).unwrap_or_default();
-        if !field(Attribute::Object).contains("statefulsets/files") || !field(Attribute::ErrorType).contains("conflict") {
+        if !field(Attribute::Object).contains("statefulsets/files") || !field(Attribute::ErrorType).contains("conflict")
+        {
             return Err(format!("{retry:?}"));
         }
         let writes: Vec<&Span> = trace.named("kube PUT statefulsets").collect();
@@ -300,10 +302,14 @@ async fn a_panic_ends_its_span_with_an_error_and_the_next_attempt_links_to_it() 
     bed.ready_server("files", &json!({})).await;
     bed.wait_adapter_services("files", &BOTH).await;
 
-    let job = find(&jaeger, &search(&bed).tag(Attribute::ErrorType.key(), "panic").operation("reconcile services"), |trace| {
-        let failed = trace.named("reconcile services").find(|span| span.error.is_some()).ok_or("no failed run")?;
-        has(failed, Attribute::ErrorType, "panic")
-    })
+    let job = find(
+        &jaeger,
+        &search(&bed).tag(Attribute::ErrorType.key(), "panic").operation("reconcile services"),
+        |trace| {
+            let failed = trace.named("reconcile services").find(|span| span.error.is_some()).ok_or("no failed run")?;
+            has(failed, Attribute::ErrorType, "panic")
+        },
+    )
     .await;
     let failed = job.named("reconcile services").find(|span| span.error.is_some()).expect("found").clone();
     bed.world
@@ -314,9 +320,10 @@ async fn a_panic_ends_its_span_with_an_error_and_the_next_attempt_links_to_it() 
                     && span.links.iter().any(|link| link.trace_id == failed.trace_id && link.span_id == failed.span_id)
             });
             // A poke that came first ran in its own trace and needs no link.
-            let ran = traces.iter().flat_map(|trace| trace.named("reconcile services")).any(|span| {
-                span.error.is_none() && span.start_us > failed.start_us
-            });
+            let ran = traces
+                .iter()
+                .flat_map(|trace| trace.named("reconcile services"))
+                .any(|span| span.error.is_none() && span.start_us > failed.start_us);
             if linked || ran { Ok(()) } else { Err(format!("{} traces", traces.len())) }
         })
         .await
