@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use clap::Parser;
 use dittofs_testbed::cluster::{Cluster, ClusterOptions, Namespace, deploy, resources};
-use dittofs_testbed::dittofs::ServerHandle;
+use dittofs_testbed::dittofs::{Record, ServerHandle};
 use dittofs_testbed::jaeger::{Jaeger, render};
 use dittofs_testbed::world::World;
 
@@ -103,6 +103,10 @@ async fn tell(arguments: &Arguments, teller: &Teller) -> anyhow::Result<()> {
         &[("nfs", 12049)],
     )
     .await?;
+    teller.title("Nothing happens for a while");
+    let begun = Instant::now();
+    quiet_poll(&namespace, &dittofs).await?;
+    teller.took("polled again, and nothing was written", begun);
     let restarted = SystemTime::now();
     step(
         teller,
@@ -141,7 +145,7 @@ async fn tell(arguments: &Arguments, teller: &Teller) -> anyhow::Result<()> {
     let tags: Vec<String> = search.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     teller.title("Why is SMB served again? Jaeger, asked by server and decision");
     println!("{}\n", tags.join(" "));
-    print!("{}", render(&trace, teller.style()));
+    println!("{}", render(&trace, teller.style()));
     teller.line(
         Mark::Right,
         "one trace, from the poll to each write; .status.lastChange.traceID of the server leads there",
@@ -178,6 +182,24 @@ async fn step(
     scene.until(end, |seen| seen.adapters() == adapters).await?;
     teller.took(&format!("{end} (polled each {polled_each})"), begun);
     Ok(())
+}
+
+/// Waits until a poll has come and gone, and the DittoServer is as it was before: what is known is reported.
+async fn quiet_poll(namespace: &Namespace, dittofs: &ServerHandle) -> anyhow::Result<()> {
+    let version = async || -> anyhow::Result<String> {
+        let server = namespace.get(resources::SERVERS, SERVER).await?.context("the DittoServer is gone")?;
+        Ok(server["metadata"]["resourceVersion"].to_string())
+    };
+    let answered =
+        |polls: &[Record]| polls.iter().filter(|poll| poll.adapters.is_some() && poll.ended.is_some()).count();
+    loop {
+        let before = version().await?;
+        let wanted = answered(&dittofs.requests()) + 1;
+        dittofs.wait_for(|requests| answered(requests) >= wanted, scene::PATIENCE).await?;
+        if version().await? == before {
+            return Ok(());
+        }
+    }
 }
 
 async fn poll_interval(namespace: &Namespace) -> anyhow::Result<String> {
