@@ -7,9 +7,9 @@ use std::path::Path;
 use dittofs_dashboards::alerts::ALERTS;
 use dittofs_dashboards::panel::{Kind, Unit};
 use dittofs_dashboards::{DASHBOARDS, Panel};
+use dittofs_operator::telemetry::metrics::table::{MetricDef, MetricKind, Served, TABLE};
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, LabelModifier};
-use dittofs_operator::telemetry::metrics::table::{MetricDef, MetricKind, Served, TABLE};
 
 /// Labels that Prometheus adds to what it scrapes.
 const TARGET_LABELS: [&str; 4] = ["job", "namespace", "pod", "instance"];

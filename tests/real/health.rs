@@ -29,7 +29,7 @@ impl Bed {
     }
 
     /// Waits until each of these servers was polled `count` times more.
-    async fn wait_polls(&self, names: &[String], count: usize) {
+    async fn wait_all_polls(&self, names: &[String], count: usize) {
         let waits = names.iter().map(async |name| {
             let server = self.dittofs(name);
             let goal = server.polls().len() + count;
@@ -59,10 +59,10 @@ async fn twenty_quiet_servers_log_nothing() {
         bed.wait_endpoints(name, &BOTH).await;
     }
     // What came late is told by now.
-    bed.wait_polls(&names, 2).await;
+    bed.wait_all_polls(&names, 2).await;
     let before = bed.world.operator().logs();
     assert!(before.iter().any(|line| line.contains("observed the adapters")), "the log is read");
-    bed.wait_polls(&names, 10).await;
+    bed.wait_all_polls(&names, 10).await;
     let told = bed.world.operator().logs().split_off(before.len());
     assert_eq!(told, Vec::<String>::new());
     // Something does happen: one change is a few lines, and each has the server's name.
