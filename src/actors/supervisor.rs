@@ -454,11 +454,21 @@ fn spread(seed: u64) -> f64 {
 impl Family {
     fn feel_pulse(&self, heart: &Heart) {
         let ask = |role| heart.ask(&self.pulse, role);
-        ask(Role::ConfigHasher).map(|beat| self.hasher.0.do_send(beat));
-        ask(Role::AdapterPoller).map(|beat| self.poller.0.do_send(beat));
-        ask(Role::ServiceReconciler).map(|beat| self.services.0.do_send(beat));
-        ask(Role::PortReconciler).map(|beat| self.ports.0.do_send(beat));
-        ask(Role::StatusReporter).map(|beat| self.status.0.do_send(beat));
+        if let Some(beat) = ask(Role::ConfigHasher) {
+            self.hasher.0.do_send(beat);
+        }
+        if let Some(beat) = ask(Role::AdapterPoller) {
+            self.poller.0.do_send(beat);
+        }
+        if let Some(beat) = ask(Role::ServiceReconciler) {
+            self.services.0.do_send(beat);
+        }
+        if let Some(beat) = ask(Role::PortReconciler) {
+            self.ports.0.do_send(beat);
+        }
+        if let Some(beat) = ask(Role::StatusReporter) {
+            self.status.0.do_send(beat);
+        }
     }
 
     fn members(&self, key: &ServerKey) -> [Member; 5] {

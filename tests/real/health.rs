@@ -27,22 +27,6 @@ impl Bed {
             .await
             .expect("it fails")
     }
-
-    /// Waits until each of these servers was polled `count` times more.
-    async fn wait_all_polls(&self, names: &[String], count: usize) {
-        let waits = names.iter().map(async |name| {
-            let server = self.dittofs(name);
-            let goal = server.polls().len() + count;
-            self.world
-                .wait_until(&format!("{count} more polls of {name}"), LATER, async || {
-                    let polls = server.polls().len();
-                    if polls >= goal { Ok(()) } else { Err(format!("{polls} of {goal}")) }
-                })
-                .await
-                .expect("it is polled");
-        });
-        join_all(waits).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,10 +43,10 @@ async fn twenty_quiet_servers_log_nothing() {
         bed.wait_endpoints(name, &BOTH).await;
     }
     // What came late is told by now.
-    bed.wait_all_polls(&names, 2).await;
+    join_all(names.iter().map(|name| bed.wait_polls(name, 2))).await;
     let before = bed.world.operator().logs();
     assert!(before.iter().any(|line| line.contains("observed the adapters")), "the log is read");
-    bed.wait_all_polls(&names, 10).await;
+    join_all(names.iter().map(|name| bed.wait_polls(name, 10))).await;
     let told = bed.world.operator().logs().split_off(before.len());
     assert_eq!(told, Vec::<String>::new());
     // Something does happen: one change is a few lines, and each has the server's name.
@@ -163,4 +147,45 @@ async fn a_debug_address_that_others_can_reach_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("can be reached from outside") && said.contains("127.0.0.1:PORT"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_again_is_one_event_that_counts_and_has_the_newest_note() {
+    let bed = Bed::new("event-count").await;
+    let spec = |value: &str| {
+        json!({
+            "adapterDiscovery": {"pollingInterval": "1s"},
+            "rollout": {"onSpecChange": "WhenNeeded"},
+            "adapterServices": {"annotations": {"example.com/round": value}},
+        })
+    };
+    bed.ready_server("files", &spec("first")).await;
+    bed.wait_adapter_services("files", &BOTH).await;
+    for value in ["second", "third", "fourth"] {
+        bed.world.apply_server("files", &spec(value)).await.expect("the change is accepted");
+        bed.world
+            .wait_until("the Services to follow", SOON, async || {
+                let services = bed.world.adapter_services("files").await.map_err(|error| error.to_string())?;
+                let all = services.iter().all(|s| s["metadata"]["annotations"]["example.com/round"] == value);
+                if all { Ok(()) } else { Err(format!("{services:?}")) }
+            })
+            .await
+            .expect("they follow");
+    }
+    let event = bed
+        .world
+        .wait_until("one event that counts to three", SOON, async || {
+            let mut events = bed.events("AdapterServiceUpdated").await;
+            events.retain(|event| event["related"]["name"].as_str().is_some_and(|name| name.ends_with("-nfs")));
+            match events.as_slice() {
+                [event] if event["series"]["count"] == 3 => Ok(event.clone()),
+                events => Err(format!("{events:?}")),
+            }
+        })
+        .await
+        .expect("it counts");
+    assert!(event["message"].as_str().is_some_and(|note| note.contains("second")), "the first note stays: {event}");
+    let newest = event["metadata"]["annotations"][dittofs_operator::cluster::NOTE_ANNOTATION].as_str();
+    assert!(newest.is_some_and(|note| note.contains("fourth")), "{event}");
+    bed.finish(1).await;
 }
