@@ -38,7 +38,7 @@ check: ## Format and lints only
 .PHONY: test-fast
 test-fast: ## Pure and actor-level tests only: no control plane
 	$(CARGO) test --lib --bins --features fault-injection
-	$(CARGO) test --test pure_ring --test drift --test admission --test crd_fields --features fault-injection
+	$(CARGO) test --test pure_ring --test drift --test dashboards --test admission --test crd_fields --features fault-injection
 
 .PHONY: test-real
 test-real: ## Tests on the real control plane only
@@ -46,8 +46,8 @@ test-real: ## Tests on the real control plane only
 	$(CARGO) test --features fault-injection --test real
 
 .PHONY: generate
-generate: ## Renew the generated files: deploy/crd.yaml, deploy/rbac.yaml, golden YAML
-	UPDATE_GOLDEN=1 $(CARGO) test --test drift
+generate: ## Renew the generated files: manifests, dashboards, alerts, reference pages, golden YAML
+	UPDATE_GOLDEN=1 $(CARGO) test --test drift --test log_lines
 	UPDATE_GOLDEN=1 $(CARGO) test --lib golden
 	$(CARGO) fmt --all
 

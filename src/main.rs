@@ -75,6 +75,9 @@ async fn serve(arguments: RunArgs) -> ExitCode {
         namespace: arguments.namespace.filter(|namespace| !namespace.is_empty()),
         api_url_template: arguments.api_url_template,
         health_addr: arguments.health_addr,
+        metrics_addr: arguments.metrics_addr,
+        metrics_per_server: arguments.metrics_per_server,
+        debug_addr: arguments.debug_addr,
         instance: arguments.instance,
     };
     let ended = run(options, &tracing).await;
@@ -84,7 +87,7 @@ async fn serve(arguments: RunArgs) -> ExitCode {
             tracing::error!("{error}");
             match error {
                 RunError::Connect(_) => ExitCode::from(3),
-                RunError::Health { .. } => ExitCode::from(2),
+                RunError::Health { .. } | RunError::Metrics { .. } | RunError::Debug { .. } => ExitCode::from(2),
                 RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
             }
         }

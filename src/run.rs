@@ -16,13 +16,16 @@ use tracing::{error, info, warn};
 
 use crate::actors::cr_watcher::Watching;
 use crate::actors::gate::Gate;
+use crate::actors::heart::Heart;
 use crate::actors::specs::Specs;
 use crate::actors::supervisor::{Fatal, Shutdown, Supervisor};
 use crate::actors::{Caches, Deps};
-use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, WatchPolicy, connect};
+use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, WatchPolicy, connect, count_events};
+use crate::debug::{self, Debug};
 use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
 use crate::health::{self, Health};
 use crate::telemetry::export::Tracing;
+use crate::telemetry::metrics::{self, Metrics};
 
 /// How long the writers may take to finish; the pod's grace period is 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -36,6 +39,12 @@ pub struct Options {
     pub api_url_template: UrlTemplate,
     /// Where `/healthz` and `/readyz` are served.
     pub health_addr: SocketAddr,
+    /// Where `/metrics` is served; nowhere when unset.
+    pub metrics_addr: Option<SocketAddr>,
+    /// Whether series name servers.
+    pub metrics_per_server: bool,
+    /// Where `/debug/state` is served; nowhere when unset.
+    pub debug_addr: Option<SocketAddr>,
     /// Name of this instance in events.
     pub instance: String,
 }
@@ -57,6 +66,22 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The metrics address cannot be listened on.
+    #[error("cannot listen on --metrics-addr {address}: {source}; choose a free address")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The debug address cannot be listened on.
+    #[error("cannot listen on --debug-addr {address}: {source}; choose a free address")]
+    Debug {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
@@ -69,28 +94,38 @@ pub enum RunError {
 pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Signals)?;
     let (client, server) = connect(&ConnectOptions::default()).await?;
+    let metrics = Metrics::new(options.metrics_per_server);
+    metrics.count_spans_of(tracing.stats.clone());
     let deps = Arc::new(Deps {
-        cluster: Cluster::new(client.clone()).at(&server),
-        events: Events::new(client.clone(), options.instance.clone()),
+        cluster: Cluster::new(client.clone()).at(&server).counted(metrics.clone()),
+        events: Events::new(count_events(client.clone(), metrics.clone()), options.instance.clone()),
         caches: Caches::default(),
         specs: Specs::default(),
-        http: HttpClient::new(HttpSettings::default())?,
+        http: HttpClient::new(HttpSettings::default())?.counted(metrics.clone()),
         template: options.api_url_template.clone(),
-        gate: Gate::default(),
+        gate: Gate::new(metrics.clone()),
+        metrics: metrics.clone(),
         tracer: tracing.tracer.clone(),
         origin: Instant::now(),
         seed: rand::random(),
         seeds: AtomicU64::new(0),
     });
-    let (heart, ending) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (heart, ending) = (Heart::new(deps.origin), Arc::new(AtomicBool::new(false)));
     let health = Health { deps: deps.clone(), heart: heart.clone(), ending: ending.clone() };
     let bound = health::serve(options.health_addr, health)
         .await
         .map_err(|source| RunError::Health { address: options.health_addr, source })?;
+    let metrics_at = match options.metrics_addr {
+        None => None,
+        Some(address) => Some(
+            metrics::serve::serve(address, metrics).await.map_err(|source| RunError::Metrics { address, source })?,
+        ),
+    };
     info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = options.namespace.as_deref().unwrap_or("(all)"),
         health = %bound,
+        metrics = %metrics_at.map_or_else(|| "off".to_owned(), |address| address.to_string()),
         api_url_template = %options.api_url_template,
         traces = tracing.exports(),
         "dittofs-operator starts"
@@ -102,7 +137,12 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         (policy.min_list_interval, policy.resync) = (Duration::from_secs(1), Duration::from_secs(1));
     }
     let watching = Watching { namespace: options.namespace.clone(), policy };
-    let supervisor = Supervisor::new(deps.clone(), client, watching, heart, fatal_sender).start();
+    let supervisor = Supervisor::new(deps.clone(), client, watching, heart.clone(), fatal_sender).start();
+    if let Some(address) = options.debug_addr {
+        let debug = Debug { deps: deps.clone(), heart, supervisor: supervisor.clone() };
+        let bound = debug::serve(address, debug).await.map_err(|source| RunError::Debug { address, source })?;
+        info!(address = %bound, "serving /debug/state");
+    }
 
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),

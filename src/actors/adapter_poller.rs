@@ -8,22 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, error_span, info, warn};
 
 use super::Deps;
+use super::inspect::{Inspect, failing};
 use super::lifeline::Lifeline;
 use super::messages::{
     AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
     Stop, Wire,
 };
+use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, NoticeKind};
+use crate::cluster::{CrRef, Kind, Reason};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterTracker, ObservedAdapter, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, Over, ServerKey, ValidatedServer};
+use crate::telemetry::metrics::PollEnd;
+use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{begin, decided, failed as failed_span, set};
 
@@ -43,6 +48,8 @@ pub struct AdapterPoller {
     backoff: Backoff,
     timer: Option<SpawnHandle>,
     under_way: Option<AbortHandle>,
+    /// When the timer is to fire.
+    due: Option<Instant>,
     /// Start of the current or last poll.
     started: Option<Instant>,
     /// The next poll follows at once when the one under way is over.
@@ -52,6 +59,7 @@ pub struct AdapterPoller {
     known: KnownSecret,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
+    trouble: Trouble,
     _lifeline: Lifeline,
 }
 
@@ -74,6 +82,7 @@ impl AdapterPoller {
     /// A poller that has asked nothing. `phase` in 0..1 delays its first poll by that share of the period.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, phase: f64, lifeline: Lifeline) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, Duration::from_secs(30), deps.next_seed());
+        let trouble = Trouble::new(deps.origin);
         Self {
             key,
             deps,
@@ -84,6 +93,7 @@ impl AdapterPoller {
             tracker: AdapterTracker::new(),
             backoff,
             timer: None,
+            due: None,
             under_way: None,
             started: None,
             again: false,
@@ -91,6 +101,7 @@ impl AdapterPoller {
             known: KnownSecret::default(),
             observed: None,
             fact: None,
+            trouble,
             _lifeline: lifeline,
         }
     }
@@ -105,8 +116,12 @@ impl AdapterPoller {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
+        self.due = Some(Instant::now() + delay);
         self.timer = Some(ctx.run_later(delay, |poller, ctx| {
             poller.timer = None;
+            if let Some(due) = poller.due.take() {
+                poller.deps.metrics.poll_late(due.elapsed());
+            }
             poller.start(ctx);
         }));
     }
@@ -121,6 +136,7 @@ impl AdapterPoller {
             self.session = Some(Session::new());
         }
         self.settings = None;
+        self.deps.metrics.polls_each(&self.key, None);
         self.started = None;
         self.again = false;
         // A passage that the stop cut short did not last until the start.
@@ -153,14 +169,16 @@ impl AdapterPoller {
         let traced = span.clone();
         let name = self.key.name.clone();
         let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
+        let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
         let task = tokio::spawn(
-            async move {
-                crate::fault::hit_for("adapter-poller.job", &name);
-                let _pass = pass;
-                let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
-                (session, result)
-            }
-            .instrument(span.clone()),
+            doing
+                .around(async move {
+                    crate::fault::hit_for("adapter-poller.job", &name);
+                    let _pass = pass;
+                    let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
+                    (session, result)
+                })
+                .instrument(span.clone()),
         );
         self.under_way = Some(task.abort_handle());
         let address = ctx.address();
@@ -177,7 +195,10 @@ impl AdapterPoller {
     fn told(&mut self, fact: PollFact) {
         if self.fact.as_ref() != Some(&fact) {
             self.fact = Some(fact.clone());
-            self.peers.status.do_send(Report { fact: Fact::Poll(fact), cause: Cause::here(CauseKind::Fact) });
+            self.peers.status.do_send(Report {
+                fact: Fact::Poll(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 
@@ -196,46 +217,63 @@ impl AdapterPoller {
                 Some(before) => format!("from {before} to {text}"),
                 None => format!("first observation: {text}"),
             });
+            self.count_adapters(&adapters);
             self.observed = Some(adapters);
-            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved));
+            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), self.started);
         }
         self.told(PollFact::Answered);
         diff
     }
 
-    fn tell_observed(&self, cause: &Cause) {
+    /// The running adapters, and how many Services have to follow the news.
+    fn count_adapters(&self, adapters: &[ObservedAdapter]) {
+        let before = self.observed.as_ref().map_or(&[][..], |before| before.as_slice());
+        let differs = |one: &ObservedAdapter, among: &[ObservedAdapter]| !among.contains(one);
+        let gone = |one: &&ObservedAdapter| !adapters.iter().any(|other| other.adapter_type == one.adapter_type);
+        let changed = adapters.iter().filter(|one| differs(one, before)).count() + before.iter().filter(gone).count();
+        let running = adapters.iter().filter(|adapter| adapter.state == AdapterState::Running);
+        let started = self.started.unwrap_or_else(Instant::now);
+        let types = running.map(|adapter| adapter.adapter_type.as_str());
+        self.deps.metrics.observed(&self.key, started, types, changed);
+    }
+
+    fn tell_observed(&self, cause: &Cause, polled_at: Option<Instant>) {
         let Some(adapters) = &self.observed else { return };
-        for peer in &self.peers.observed {
-            peer.do_send(AdaptersObserved { adapters: adapters.clone(), cause: cause.clone() });
+        // In the order in which the Supervisor names them.
+        for (peer, role) in self.peers.observed.iter().zip([Role::ServiceReconciler, Role::PortReconciler]) {
+            let cause = cause.to(&self.deps.metrics, role);
+            peer.do_send(AdaptersObserved { adapters: adapters.clone(), polled_at, cause });
         }
-        self.peers.status.do_send(Report { fact: Fact::Adapters(adapters.clone()), cause: cause.clone() });
+        self.peers.status.do_send(Report {
+            fact: Fact::Adapters(adapters.clone()),
+            cause: cause.to(&self.deps.metrics, Role::StatusReporter),
+        });
     }
 
     fn failed(&mut self, error: &PollError) {
         let text = error.to_string();
         let (fact, reason) = match error.problem() {
-            Problem::Unreachable => (PollFact::Unreachable(text.clone()), "AuthAPIUnreachable"),
-            Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), "ReconcileFailed"),
+            Problem::Unreachable => (PollFact::Unreachable(text.clone()), Reason::AuthAPIUnreachable),
+            Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), Reason::ReconcileFailed),
             Problem::Auth if error.category() == "admin-unauthorized" => {
-                (PollFact::Refused(text.clone()), "AdminCredentialUnauthorized")
+                (PollFact::Refused(text.clone()), Reason::AdminCredentialUnauthorized)
             }
-            Problem::Auth => (PollFact::Refused(text.clone()), "AuthFailed"),
+            Problem::Auth => (PollFact::Refused(text.clone()), Reason::AuthFailed),
         };
-        let news = self.fact.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&fact));
         // A server that has not started yet, and has no administrator yet, is no trouble that somebody should look at.
         let young = matches!(fact, PollFact::Unreachable(_)) || error.category() == "admin-secret-missing";
         let starting = young && self.ready_replicas() == 0;
-        if news && !starting {
+        if !starting && let Some(again) = self.trouble.failed(reason.as_str()) {
             warn!(
                 namespace = self.key.namespace,
                 name = self.key.name,
                 category = error.category(),
                 error = text,
-                "the poll failed"
+                "the poll failed{again}"
             );
             if let Some(spec) = self.deps.spec(&self.key) {
                 let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
-                self.deps.event(&about, NoticeKind::Warning, reason, "PollAdapters", text, None);
+                self.deps.event_again(&about, reason, "PollAdapters", text, None, again.times);
             }
         }
         self.told(fact);
@@ -279,6 +317,12 @@ impl Handler<Poke> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: Poke, ctx: &mut Self::Context) {
         crate::fault::hit_for("adapter-poller.handler", &self.key.name);
+        if crate::fault::on_for("adapter-poller.block", &self.key.name) {
+            ctx.wait(actix::fut::wrap_future(std::future::pending()));
+        }
+        if crate::fault::on_for("block-all", &self.key.name) {
+            std::thread::sleep(Duration::from_hours(1));
+        }
         let Some(server) = self.server() else {
             self.stop(ctx);
             return;
@@ -290,6 +334,7 @@ impl Handler<Poke> for AdapterPoller {
         }
         let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
         let before = self.settings.replace(settings);
+        self.deps.metrics.polls_each(&self.key, Some(settings.period));
         let waiting = self.timer.is_some() || self.under_way.is_some();
         if before.map(|before| before.period) == Some(settings.period) && waiting {
             return;
@@ -339,9 +384,12 @@ impl Handler<CredentialsTouched> for AdapterPoller {
 impl Handler<Resend> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
-        self.tell_observed(&Cause::here(CauseKind::AdaptersObserved));
+        self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), None);
         if let Some(fact) = self.fact.clone() {
-            self.peers.status.do_send(Report { fact: Fact::Poll(fact), cause: Cause::here(CauseKind::Fact) });
+            self.peers.status.do_send(Report {
+                fact: Fact::Poll(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 }
@@ -375,6 +423,7 @@ impl Handler<Polled> for AdapterPoller {
             other => other,
         };
         let mut decisions = Vec::new();
+        let started = self.started.unwrap_or_else(Instant::now);
         let mut delay = match result {
             Some(Ok(poll)) => {
                 self.backoff.reset();
@@ -389,15 +438,28 @@ impl Handler<Polled> for AdapterPoller {
                     let note = "The operator's account at the server was provisioned".to_owned();
                     let related =
                         Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
-                    self.deps.event(&about, NoticeKind::Normal, "AuthProvisioned", "ProvisionAccount", note, related);
+                    self.deps.event(&about, Reason::AuthProvisioned, "ProvisionAccount", note, related);
                 }
                 if let Some(error) = &poll.vault_error {
-                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again");
+                    if let Some(again) = self.trouble.failed("storing the tokens") {
+                        warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again{again}");
+                    }
                     if let Some(session) = &mut self.session {
                         session.forget();
                     }
                 }
+                if let Some(over) = Over::all(self.trouble.ended()) {
+                    let what = &over.what;
+                    info!(
+                        namespace = self.key.namespace,
+                        name = self.key.name,
+                        what,
+                        "the poll works again after {over}"
+                    );
+                }
                 let diff = self.observe(&poll, settings);
+                let end = if diff.is_some() { PollEnd::Changed } else { PollEnd::Unchanged };
+                self.deps.metrics.polled(&self.key, started, end);
                 if diff.is_some() {
                     decisions.push("observed");
                 }
@@ -407,17 +469,24 @@ impl Handler<Polled> for AdapterPoller {
             }
             Some(Err(error)) => {
                 failed_span(&span, error.category(), &error.to_string());
+                self.deps.metrics.polled(&self.key, started, PollEnd::Failed(error.category(), error.problem()));
                 self.failed(&error);
+                self.trouble.settle();
                 self.backoff.next().min(settings.period)
             }
             None => {
                 failed_span(&span, "panic", "the poll panicked");
-                warn!(
-                    namespace = self.key.namespace,
-                    name = self.key.name,
-                    actor = Role::AdapterPoller.as_str(),
-                    "a poll panicked; it is tried again"
-                );
+                self.deps.metrics.job_panicked(Role::AdapterPoller);
+                self.deps.metrics.polled(&self.key, started, PollEnd::Panicked);
+                if let Some(again) = self.trouble.failed("panic") {
+                    warn!(
+                        namespace = self.key.namespace,
+                        name = self.key.name,
+                        actor = Role::AdapterPoller.as_str(),
+                        "a poll panicked; it is tried again{again}"
+                    );
+                }
+                self.trouble.settle();
                 self.backoff.next().min(settings.period)
             }
         };
@@ -425,6 +494,36 @@ impl Handler<Polled> for AdapterPoller {
             delay = Duration::ZERO;
         }
         self.arm(ctx, delay);
+    }
+}
+
+impl Handler<Inspect> for AdapterPoller {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let (result, error) = match &self.fact {
+            None => (None, None),
+            Some(PollFact::Answered) => (Some("answered"), None),
+            Some(PollFact::Stopped) => (Some("stopped"), None),
+            Some(PollFact::Unreachable(error)) => (Some("unreachable"), Some(error)),
+            Some(PollFact::Refused(error)) => (Some("refused"), Some(error)),
+            Some(PollFact::BadAnswer(error)) => (Some("bad-answer"), Some(error)),
+        };
+        let state = json!({
+            "slot": match (self.under_way.is_some(), self.again) {
+                (false, _) => "idle",
+                (true, false) => "running",
+                (true, true) => "running-dirty",
+            },
+            "lastPollSecondsAgo": self.started.map(|started| started.elapsed().as_secs_f64()),
+            "lastResult": result,
+            "lastError": error,
+            "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
+            "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
+            "timerArmed": self.timer.is_some(),
+            "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
+            "failing": failing(&self.trouble),
+        });
+        MessageResult(state)
     }
 }
 

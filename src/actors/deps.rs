@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::gate::Gate;
+use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
-use crate::cluster::{Cache, Cluster, CrRef, Events, Kind, Notice, NoticeKind};
+use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, Notice, NoticeKind, Reason};
 use crate::dittofs::{HttpClient, UrlTemplate};
 use crate::reconcile::ServerKey;
-use crate::telemetry::Tracer;
+use crate::reconcile::drift::drifted_by;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{TraceContext, Tracer};
 
 /// What the watches have seen.
 #[derive(Default)]
@@ -48,6 +52,8 @@ pub struct Deps {
     pub template: UrlTemplate,
     /// Passed by every job.
     pub gate: Gate,
+    /// Counts what happens.
+    pub metrics: Metrics,
     /// Makes the traces.
     pub tracer: Tracer,
     /// Origin of the monotonic times that the pure ring is given.
@@ -70,20 +76,41 @@ impl Deps {
         self.seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile.
+    /// Who had changed what a write sets back; nobody when the wish is new.
+    pub fn drift(&self, live: Option<&Value>, wanted: &Value, cause: CauseKind) -> Vec<&'static str> {
+        let unasked = matches!(cause, CauseKind::ObjectChanged | CauseKind::Resync | CauseKind::Retry);
+        live.map(|live| drifted_by(live, wanted, FIELD_MANAGER, unasked)).unwrap_or_default()
+    }
+
+    /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile. It carries
+    /// the current trace.
     pub fn event(
         &self,
         about: &CrRef,
-        kind: NoticeKind,
-        reason: &'static str,
+        reason: Reason,
         action: &'static str,
         note: String,
         related: Option<(Kind, String)>,
     ) {
+        self.event_again(about, reason, action, note, related, 1);
+    }
+
+    /// The same for what happened `times` times since it was told last.
+    pub fn event_again(
+        &self,
+        about: &CrRef,
+        reason: Reason,
+        action: &'static str,
+        note: String,
+        related: Option<(Kind, String)>,
+        times: u32,
+    ) {
         let Some(pass) = self.gate.enter() else { return };
-        let (events, about) = (self.events.clone(), about.clone());
+        let (events, metrics, about) = (self.events.clone(), self.metrics.clone(), about.clone());
+        let trace = TraceContext::current().trace_id();
         tokio::spawn(async move {
-            events.publish(&about, Notice { kind, reason, action, note, related }).await;
+            let outcome = events.publish(&about, Notice { reason, action, note, related, times, trace }).await;
+            metrics.event_published(reason.kind() == NoticeKind::Warning, outcome);
             drop(pass);
         });
     }

@@ -4,6 +4,7 @@
 use tracing::Span;
 
 use crate::cluster::KubeError;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::{Attribute, RETRY};
 use crate::telemetry::trace::{decided, event, failed};
 
@@ -54,7 +55,8 @@ impl Done {
 }
 
 /// A write met another version of the object and is planned anew: an event on the current span.
-pub fn retry(attempt: u32, object: &str, error: &KubeError) {
+pub fn retry(metrics: &Metrics, attempt: u32, object: &str, error: &KubeError) {
+    metrics.kube_retry(error.call().kind);
     let attributes = [
         (Attribute::Attempt, attempt.to_string()),
         (Attribute::Object, object.to_owned()),

@@ -9,13 +9,16 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, error, error_span};
+use tracing::{Instrument, Span, error, error_span, info};
 
 use super::Deps;
 use super::gate::Gate;
 use super::messages::{Cause, CauseKind, Role};
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::reconcile::{ServerKey, Slot};
+use crate::telemetry::metrics::doing::Doing;
+use crate::telemetry::metrics::{Metrics, Outcome};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{begin, failed, milliseconds, set};
 use crate::telemetry::{TraceContext, Tracer};
@@ -50,6 +53,8 @@ pub struct Finished<T: 'static> {
     pub result: Result<T, Panicked>,
     /// The work.
     pub span: Span,
+    /// How long it worked, without its waiting.
+    pub worked: Duration,
 }
 
 /// A job panicked; the panic itself was printed by the process's panic hook.
@@ -63,20 +68,66 @@ pub struct Flight {
     role: Role,
     gate: Gate,
     tracer: Tracer,
+    metrics: Metrics,
     slot: Slot,
     /// What the next run answers, and when each was handled.
     causes: Vec<(Cause, Instant)>,
     backoff: Backoff,
     retry: Option<SpawnHandle>,
+    /// Ends the worker's hold.
+    held: Option<SpawnHandle>,
     job: Option<AbortHandle>,
+    trouble: Trouble,
 }
 
 impl Flight {
     /// Nothing under way.
     pub fn new(key: ServerKey, role: Role, deps: &Deps) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_CAP, deps.next_seed());
-        let (gate, tracer) = (deps.gate.clone(), deps.tracer.clone());
-        Self { key, role, gate, tracer, slot: Slot::Idle, causes: Vec::new(), backoff, retry: None, job: None }
+        let (gate, tracer, metrics) = (deps.gate.clone(), deps.tracer.clone(), deps.metrics.clone());
+        Self {
+            key,
+            role,
+            gate,
+            tracer,
+            metrics,
+            slot: Slot::Idle,
+            causes: Vec::new(),
+            backoff,
+            retry: None,
+            held: None,
+            job: None,
+            trouble: Trouble::new(deps.origin),
+        }
+    }
+
+    fn tell_slot(&self) {
+        self.metrics.slot(&self.key, self.role, self.slot);
+    }
+
+    /// Whether a job is under way, and whether another is to follow.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// How many causes the next run will answer.
+    pub fn waiting(&self) -> usize {
+        self.causes.len()
+    }
+
+    /// Whether another attempt waits for its time.
+    pub fn is_retrying(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// The delays between attempts.
+    pub fn backoff(&self) -> &Backoff {
+        &self.backoff
+    }
+
+    /// What the worker fails at.
+    pub fn trouble(&self) -> Trouble {
+        self.trouble.clone()
     }
 
     /// Whether a job is under way.
@@ -91,6 +142,8 @@ impl Drop for Flight {
         if let Some(job) = self.job.take() {
             job.abort();
         }
+        self.slot = Slot::Idle;
+        self.tell_slot();
     }
 }
 
@@ -100,39 +153,93 @@ pub trait Worker: Actor<Context = Context<Self>> + Handler<Finished<Self::Outcom
     type Outcome: Send + 'static;
     /// Its flights.
     fn flight(&mut self) -> &mut Flight;
-    /// A job over a snapshot of the actor's state.
+    /// A job over a snapshot of the actor's state. While it waits for its turn it holds that snapshot only: the body is
+    /// boxed inside, when it begins.
     fn job(&mut self, cause: &Cause) -> Job<Self::Outcome>;
+    /// How long the next run has to wait, whatever is asked for; what is asked meanwhile is answered by one run.
+    fn hold(&self) -> Option<Duration> {
+        None
+    }
     /// Takes in what a job brought back.
     fn landed(&mut self, outcome: Self::Outcome) -> Verdict;
 }
 
-/// Asks for a run: now, or after the one that is under way.
+/// Asks for a run: now, after the one that is under way, or when the worker's hold is over.
 pub fn poke<W: Worker>(worker: &mut W, ctx: &mut Context<W>, cause: Cause) {
     let flight = worker.flight();
     if let Some(retry) = flight.retry.take() {
         ctx.cancel_future(retry);
     }
+    let cause = cause.delivered();
+    flight.metrics.caused(flight.role, cause.kind);
     flight.causes.push((cause, Instant::now()));
-    if flight.slot.poke() {
+    go(worker, ctx);
+}
+
+/// Starts the next run as soon as it may.
+fn go<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
+    if !worker.flight().slot.is_running()
+        && let Some(hold) = worker.hold()
+    {
+        // The causes wait, too: the run after the hold answers all of them.
+        if worker.flight().held.is_none() {
+            let handle = ctx.run_later(hold, |worker: &mut W, ctx| {
+                worker.flight().held = None;
+                go(worker, ctx);
+            });
+            worker.flight().held = Some(handle);
+        }
+        return;
+    }
+    let flight = worker.flight();
+    let start = flight.slot.poke();
+    flight.tell_slot();
+    if start {
         launch(worker, ctx);
     }
 }
 
 /// The body of every worker's `Handler<Finished<…>>`.
 pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W::Outcome>) {
-    let Finished { result, span } = end;
+    let Finished { result, span, worked } = end;
     // What is told and logged of the outcome belongs to the work.
     let _within = span.enter();
     worker.flight().job = None;
+    let panicked = result.is_err();
     let verdict = if let Ok(outcome) = result {
         worker.landed(outcome)
     } else {
-        let Flight { key, role, .. } = worker.flight();
+        let Flight { key, role, trouble, .. } = worker.flight();
         failed(&span, "panic", "the job panicked");
-        error!(namespace = key.namespace, name = key.name, actor = role.as_str(), "a job panicked; it is tried again");
+        if let Some(again) = trouble.failed("job") {
+            let actor = role.as_str();
+            error!(namespace = key.namespace, name = key.name, actor, "a job panicked; it is tried again{again}");
+        }
+        trouble.hold();
         Verdict::Retry
     };
     let flight = worker.flight();
+    let outcome = match verdict {
+        _ if panicked => Outcome::Panicked,
+        Verdict::Settled => Outcome::Settled,
+        Verdict::After(_) => Outcome::Deferred,
+        Verdict::Retry => Outcome::Failed,
+    };
+    flight.metrics.reconciled(&flight.key, flight.role, outcome, worked);
+    if matches!(verdict, Verdict::After(_)) {
+        // What waits for its time found out nothing.
+        flight.trouble.settle();
+    } else {
+        for over in flight.trouble.ended() {
+            info!(
+                namespace = flight.key.namespace,
+                name = flight.key.name,
+                actor = flight.role.as_str(),
+                what = over.what,
+                "works again after {over}"
+            );
+        }
+    }
     let delay = match verdict {
         Verdict::Settled => {
             flight.backoff.reset();
@@ -141,8 +248,13 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
         Verdict::Retry => Some(flight.backoff.next()),
         Verdict::After(delay) => Some(delay),
     };
-    if flight.slot.done() {
-        launch(worker, ctx);
+    let again = flight.slot.done();
+    flight.tell_slot();
+    if again {
+        // Back to idle: whether the next run may begin at once is the worker's to say.
+        let _ = flight.slot.done();
+        flight.tell_slot();
+        go(worker, ctx);
     } else if let Some(delay) = delay {
         // A next attempt is a trace of its own: one that fails for a day would never end otherwise. A short pause
         // belongs to what is being done.
@@ -161,27 +273,31 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
     let causes = std::mem::take(&mut flight.causes);
     let Some(pass) = flight.gate.enter() else {
         let _ = flight.slot.done();
+        flight.tell_slot();
         return;
     };
-    let work = Work::of(flight, causes);
-    let role = flight.role;
-    let job = worker.job(&work.cause);
+    let run = Work::of(flight, causes);
+    let (role, metrics) = (flight.role, flight.metrics.clone());
+    let doing = Doing::new(metrics.clone(), flight.key.clone(), run.cause.kind);
+    let job = worker.job(&run.cause);
     let begun = Arc::new(OnceLock::new());
     let shared = begun.clone();
     let task = tokio::spawn(async move {
         let _turn = pass.turn(role == Role::ServiceReconciler).await;
-        let span = work.begin();
-        let _ = shared.set(span.clone());
-        job.instrument(span).await
+        let span = run.begin();
+        let _ = shared.set((span.clone(), Instant::now()));
+        metrics.reconcile_begins(role, run.first.elapsed());
+        doing.around(job).instrument(span).await
     });
     worker.flight().job = Some(task.abort_handle());
     let address = ctx.address();
     tokio::spawn(async move {
         let ended = task.await;
-        let span = begun.get().cloned().unwrap_or_else(Span::none);
+        let (span, since) = begun.get().cloned().unwrap_or_else(|| (Span::none(), Instant::now()));
+        let took = since.elapsed();
         match ended {
-            Ok(outcome) => address.do_send(Finished { result: Ok(outcome), span }),
-            Err(end) if end.is_panic() => address.do_send(Finished { result: Err(Panicked), span }),
+            Ok(outcome) => address.do_send(Finished { result: Ok(outcome), span, worked: took }),
+            Err(end) if end.is_panic() => address.do_send(Finished { result: Err(Panicked), span, worked: took }),
             // Aborted: the actor is gone.
             Err(_) => {}
         }
@@ -196,6 +312,8 @@ struct Work {
     cause: Cause,
     handled: Instant,
     launched: Instant,
+    /// When the oldest cause came.
+    first: Instant,
     place: TraceContext,
     /// The other causes, and the attempt that this one repeats.
     coalesced: Vec<TraceContext>,
@@ -206,6 +324,7 @@ impl Work {
     fn of(flight: &Flight, mut causes: Vec<(Cause, Instant)>) -> Self {
         let launched = Instant::now();
         let count = causes.len();
+        let oldest = causes.iter().map(|(cause, _)| cause.at).min().unwrap_or(launched);
         // The first of the highest rank.
         let first = (0..count).rev().max_by_key(|index| causes[*index].0.kind.rank()).unwrap_or_default();
         let (cause, handled) = if causes.is_empty() {
@@ -220,12 +339,22 @@ impl Work {
             coalesced.push(cause.trace.clone());
             flight.tracer.root(&flight.key)
         };
-        Self { key: flight.key.clone(), role: flight.role, cause, handled, launched, place, coalesced, count }
+        Self {
+            key: flight.key.clone(),
+            role: flight.role,
+            cause,
+            handled,
+            launched,
+            first: oldest,
+            place,
+            coalesced,
+            count,
+        }
     }
 
     /// The span of the work; the waiting before it is told by its attributes.
     fn begin(&self) -> Span {
-        let span = error_span!("work", otel.name = self.role.work(), actor = self.role.as_str());
+        let span = error_span!("work", otel.name = self.role.work());
         let span = begin(span, &self.place, &self.coalesced);
         set(&span, Attribute::Actor, self.role.as_str());
         set(&span, Attribute::Cause, self.cause.kind.as_str());

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::telemetry::metrics::{Metrics, Turn};
+
 /// Jobs that run at once and change what clients see: Services.
 const URGENT_AT_ONCE: usize = 16;
 /// All others that run at once. They are the many; fewer of them leave the API server free for the urgent ones.
@@ -23,6 +25,7 @@ struct Inner {
     left: Notify,
     urgent: Semaphore,
     others: Semaphore,
+    metrics: Metrics,
 }
 
 impl Default for Inner {
@@ -33,6 +36,7 @@ impl Default for Inner {
             left: Notify::new(),
             urgent: Semaphore::new(URGENT_AT_ONCE),
             others: Semaphore::new(OTHERS_AT_ONCE),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -42,6 +46,11 @@ impl Default for Inner {
 pub struct Pass(Arc<Inner>);
 
 impl Gate {
+    /// An open gate that counts who waits for a turn.
+    pub fn new(metrics: Metrics) -> Self {
+        Self(Arc::new(Inner { metrics, ..Inner::default() }))
+    }
+
     /// A pass for one job; None once the gate is closed.
     pub fn enter(&self) -> Option<Pass> {
         self.0.inside.fetch_add(1, Ordering::SeqCst);
@@ -73,7 +82,8 @@ impl Gate {
 impl Pass {
     /// Waits for a turn among the jobs; it ends when what is returned is dropped.
     pub async fn turn(&self, urgent: bool) -> Option<SemaphorePermit<'_>> {
-        let turns = if urgent { &self.0.urgent } else { &self.0.others };
+        let (turns, turn) = if urgent { (&self.0.urgent, Turn::Urgent) } else { (&self.0.others, Turn::Other) };
+        let _waiting = self.0.metrics.waits_for_turn(turn);
         turns.acquire().await.ok()
     }
 }
@@ -88,6 +98,29 @@ impl Drop for Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::Format;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_turn_is_counted_until_it_has_one_or_gives_up() {
+        let metrics = Metrics::default();
+        let gate = Gate::new(metrics.clone());
+        let waiting = || {
+            let text = metrics.encode(Format::Prometheus).expect("text");
+            let line = text.lines().find(|line| line.starts_with("dittofs_operator_turns_waiting{class=\"other\"}"));
+            line.and_then(|line| line.rsplit_once(' ')).map(|(_, value)| value.to_owned()).expect("a series")
+        };
+        let passes: Vec<Pass> = (0..=OTHERS_AT_ONCE).map(|_| gate.enter().expect("open")).collect();
+        let mut turns = Vec::new();
+        for pass in &passes[1..] {
+            turns.push(pass.turn(false).await);
+        }
+        let late = tokio::time::timeout(Duration::from_secs(1), passes[0].turn(false));
+        let mut late = Box::pin(late);
+        assert!(futures::poll!(late.as_mut()).is_pending());
+        assert_eq!(waiting(), "1.0");
+        assert!(late.await.is_err(), "all turns are taken");
+        assert_eq!(waiting(), "0.0");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_closed_gate_refuses_and_waits_for_who_is_inside() {

@@ -11,6 +11,7 @@ use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact};
 use crate::reconcile::{ObservedAdapter, ServerKey};
 use crate::telemetry::TraceContext;
+use crate::telemetry::metrics::{Metrics, Posted};
 
 /// Why something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +78,20 @@ pub struct Cause {
     pub trace: TraceContext,
     /// When; what follows may have to wait.
     pub at: Instant,
+    /// Counted as waiting in a mailbox, while it does.
+    pub mail: Mail,
+}
+
+/// That a message is on its way; a copy is not.
+#[derive(Debug, Default)]
+pub struct Mail {
+    _posted: Option<Posted>,
+}
+
+impl Clone for Mail {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Cause {
@@ -85,9 +100,21 @@ impl Cause {
         Self::of(kind, TraceContext::current())
     }
 
+    /// The same, on its way to an actor.
+    #[must_use]
+    pub fn to(&self, metrics: &Metrics, role: Role) -> Self {
+        Self { mail: Mail { _posted: Some(metrics.posted(role)) }, ..self.clone() }
+    }
+
+    /// The same, handled.
+    #[must_use]
+    pub fn delivered(self) -> Self {
+        Self { mail: Mail::default(), ..self }
+    }
+
     /// A cause at a place in a trace.
     pub fn of(kind: CauseKind, trace: TraceContext) -> Self {
-        Self { kind, trace, at: Instant::now() }
+        Self { kind, trace, at: Instant::now(), mail: Mail::default() }
     }
 }
 
@@ -114,6 +141,8 @@ pub struct ConfigHashed {
 pub struct AdaptersObserved {
     /// Sorted by type.
     pub adapters: Arc<Vec<ObservedAdapter>>,
+    /// Start of the poll that found them changed; None when they are only told again.
+    pub polled_at: Option<Instant>,
     /// Why.
     pub cause: Cause,
 }
@@ -200,6 +229,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// All children.
+    pub const ALL: [Self; 6] = [
+        Self::CrWatcher,
+        Self::ConfigHasher,
+        Self::AdapterPoller,
+        Self::ServiceReconciler,
+        Self::PortReconciler,
+        Self::StatusReporter,
+    ];
+
     /// Name of the span of its work.
     pub fn work(self) -> &'static str {
         match self {

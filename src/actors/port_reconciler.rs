@@ -9,19 +9,23 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Deps;
 use super::done::{Done, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use super::specs::Spec;
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
+use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
 use crate::reconcile::status::PortsFact;
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
+use crate::telemetry::metrics::doing;
 
 /// Attempts of one run at a StatefulSet that others keep changing.
 const ATTEMPTS: u32 = 5;
@@ -36,6 +40,8 @@ pub struct PortReconciler {
     flight: Flight,
     hashed: Option<(i64, HashInput)>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    /// Start of the oldest poll whose news did not reach the StatefulSet yet.
+    polled_at: Option<Instant>,
     /// A write that the API server turned into no change: not sent again while both sides stay as they are.
     settled: Option<String>,
     last: Option<PortsFact>,
@@ -46,7 +52,18 @@ impl PortReconciler {
     /// A reconciler that knows neither hash nor adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::PortReconciler, &deps);
-        Self { key, deps, status, flight, hashed: None, adapters: None, settled: None, last: None, _lifeline: lifeline }
+        Self {
+            key,
+            deps,
+            status,
+            flight,
+            hashed: None,
+            adapters: None,
+            polled_at: None,
+            settled: None,
+            last: None,
+            _lifeline: lifeline,
+        }
     }
 }
 
@@ -75,6 +92,7 @@ impl Handler<AdaptersObserved> for PortReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("port-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
 }
@@ -83,7 +101,10 @@ impl Handler<Resend> for PortReconciler {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
         if let Some(fact) = self.last.clone() {
-            self.status.do_send(Report { fact: Fact::Ports(fact), cause: Cause::here(CauseKind::Fact) });
+            self.status.do_send(Report {
+                fact: Fact::Ports(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 }
@@ -110,6 +131,9 @@ pub struct Outcome {
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
+    /// The poll whose news it answers, and when its last write was done.
+    answered: Option<Instant>,
+    last_write: Option<Instant>,
 }
 
 impl Worker for PortReconciler {
@@ -127,21 +151,36 @@ impl Worker for PortReconciler {
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
+            polled_at: self.polled_at,
+            trouble: self.flight.trouble(),
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        if let Some(fact) = &outcome.fact {
+            self.deps.metrics.ports_held(&self.key, fact.deferred);
+        }
+        if outcome.fact.as_ref().is_some_and(|fact| fact.problem.is_none()) {
+            if let (Some(polled), Some(written)) = (outcome.answered, outcome.last_write) {
+                let took = written.saturating_duration_since(polled);
+                self.deps.metrics.poll_to_write(&self.key, Kind::StatefulSet, took);
+            }
+            if self.polled_at == outcome.answered {
+                self.polled_at = None;
+            }
+        }
         let cause = Cause::here(CauseKind::Fact);
         if !outcome.changes.is_empty() {
             let fact = Fact::Changed(outcome.changes.join("; "));
-            self.status.do_send(Report { fact, cause: cause.clone() });
+            self.status.do_send(Report { fact, cause: cause.to(&self.deps.metrics, Role::StatusReporter) });
         }
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
             self.last = Some(fact.clone());
-            self.status.do_send(Report { fact: Fact::Ports(fact), cause });
+            self.status
+                .do_send(Report { fact: Fact::Ports(fact), cause: cause.to(&self.deps.metrics, Role::StatusReporter) });
         }
         outcome.verdict
     }
@@ -157,6 +196,8 @@ struct Run {
     seed: u64,
     cause: CauseKind,
     done: Done,
+    polled_at: Option<Instant>,
+    trouble: Trouble,
 }
 
 impl Run {
@@ -175,6 +216,7 @@ impl Run {
             // What was said about the StatefulSet before stays true until the hash of this generation comes.
             Some(Plan::Wait(_)) => {
                 self.done.note("wait");
+                self.trouble.hold();
                 return self.end(None, Verdict::Settled);
             }
             _ => {}
@@ -182,18 +224,14 @@ impl Run {
         match self.write(&spec, &server, &name).await {
             Ok(outcome) => outcome,
             Err(error) => {
-                warn!(namespace = self.key.namespace, name, error = %error, "the StatefulSet cannot be reconciled");
-                let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
                 let note = format!("StatefulSet {name}: {error}");
                 let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
-                self.deps.event(
-                    &about,
-                    NoticeKind::Warning,
-                    "ReconcileFailed",
-                    "ReconcileStatefulSet",
-                    note,
-                    Some((Kind::StatefulSet, name)),
-                );
+                if let Some(again) = self.trouble.failed(&format!("StatefulSet {name}")) {
+                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the StatefulSet cannot be reconciled{again}");
+                    let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+                    let (action, related) = ("ReconcileStatefulSet", Some((Kind::StatefulSet, name)));
+                    self.deps.event_again(&about, Reason::ReconcileFailed, action, note, related, again.times);
+                }
                 self.end(Some(fact), Verdict::Retry)
             }
         }
@@ -244,7 +282,11 @@ impl Run {
                     self.done.note("not-owned");
                     let note = format!("StatefulSet {name} belongs to somebody else; rename or remove it");
                     let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
-                    self.deps.event(&about, NoticeKind::Warning, "NotOwned", "ReconcileStatefulSet", note, related);
+                    if let Some(again) = self.trouble.failed(&format!("StatefulSet {name}")) {
+                        warn!(namespace, name = self.key.name, "the StatefulSet belongs to somebody else{again}");
+                        let (reason, action) = (Reason::NotOwned, "ReconcileStatefulSet");
+                        self.deps.event_again(&about, reason, action, note, related, again.times);
+                    }
                     return Ok(self.end(Some(fact), Verdict::Retry));
                 }
                 Plan::BeingDeleted => {
@@ -259,14 +301,7 @@ impl Run {
                         info!(namespace, name = self.key.name, cause = self.cause.as_str(), "created the StatefulSet");
                         let note = format!("Created StatefulSet {name}");
                         self.done.did("create", note.clone());
-                        self.deps.event(
-                            &about,
-                            NoticeKind::Normal,
-                            "Created",
-                            "CreateStatefulSet",
-                            note,
-                            related.clone(),
-                        );
+                        self.deps.event(&about, Reason::Created, "CreateStatefulSet", note, related.clone());
                     }
                     made.map(|made| (made, false))
                 }
@@ -280,8 +315,15 @@ impl Run {
                         return Ok(self.end(Some(applied), Verdict::Settled));
                     }
                     let changes = changes.join(", ");
+                    let drift = self.deps.drift(live.as_ref(), &object, self.cause);
                     let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
                     if let Ok(stored) = &written {
+                        for who in drift {
+                            self.deps.metrics.drift_repaired(Kind::StatefulSet, who);
+                        }
+                        if rolls {
+                            self.deps.metrics.pod_rolls(&self.key, self.cause);
+                        }
                         info!(
                             namespace,
                             name = self.key.name,
@@ -307,8 +349,7 @@ impl Run {
                                 format!("Container ports of StatefulSet {name} follow the adapters: {changes}{held}");
                             self.deps.event(
                                 &about,
-                                NoticeKind::Normal,
-                                "ContainerPortsUpdated",
+                                Reason::ContainerPortsUpdated,
                                 "ReplaceStatefulSet",
                                 note,
                                 related.clone(),
@@ -334,7 +375,7 @@ impl Run {
                 },
                 Err(error) if error.is_conflict() || error.is_already_exists() || error.is_not_found() => {
                     debug!(namespace, name, attempt, "the StatefulSet changed meanwhile; reading it again");
-                    retry(attempt, &format!("statefulsets/{name}"), &error);
+                    retry(&self.deps.metrics, attempt, &format!("statefulsets/{name}"), &error);
                     if attempt == ATTEMPTS {
                         return Err(error);
                     }
@@ -360,7 +401,25 @@ impl Run {
     fn end(&mut self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {
         let problem = fact.as_ref().and_then(|fact| fact.problem.as_deref());
         let changes = self.done.tell(problem.filter(|_| verdict == Verdict::Retry));
-        Outcome { fact, settled: self.settled.clone(), verdict, changes }
+        Outcome {
+            fact,
+            settled: self.settled.clone(),
+            verdict,
+            changes,
+            answered: self.polled_at,
+            last_write: doing::last_write(),
+        }
+    }
+}
+
+impl Handler<Inspect> for PortReconciler {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        state["knowsAdapters"] = self.adapters.is_some().into();
+        state["hashOfGeneration"] = self.hashed.as_ref().map(|(generation, _)| *generation).into();
+        state["problem"] = self.last.as_ref().and_then(|last| last.problem.clone()).into();
+        MessageResult(state)
     }
 }
 

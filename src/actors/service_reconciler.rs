@@ -9,19 +9,23 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use serde_json::Value;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Deps;
 use super::done::{Done, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Deletion, Kind, KubeError, NoticeKind};
+use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
     Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
 };
+use crate::telemetry::metrics::doing;
 
 /// Attempts of one run at a Service that others keep changing.
 const ATTEMPTS: u32 = 4;
@@ -37,6 +41,8 @@ pub struct ServiceReconciler {
     status: Recipient<Report>,
     flight: Flight,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    /// Start of the oldest poll whose news did not reach all Services yet.
+    polled_at: Option<Instant>,
     /// Per Service, a write that the API server turned into no change.
     settled: BTreeMap<String, String>,
     last: Option<ServicesFact>,
@@ -47,7 +53,17 @@ impl ServiceReconciler {
     /// A reconciler that knows no adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ServiceReconciler, &deps);
-        Self { key, deps, status, flight, adapters: None, settled: BTreeMap::new(), last: None, _lifeline: lifeline }
+        Self {
+            key,
+            deps,
+            status,
+            flight,
+            adapters: None,
+            polled_at: None,
+            settled: BTreeMap::new(),
+            last: None,
+            _lifeline: lifeline,
+        }
     }
 }
 
@@ -68,6 +84,7 @@ impl Handler<AdaptersObserved> for ServiceReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
 }
@@ -76,7 +93,10 @@ impl Handler<Resend> for ServiceReconciler {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
         if let Some(fact) = self.last.clone() {
-            self.status.do_send(Report { fact: Fact::Services(fact), cause: Cause::here(CauseKind::Fact) });
+            self.status.do_send(Report {
+                fact: Fact::Services(fact),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
     }
 }
@@ -103,6 +123,11 @@ pub struct Outcome {
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
+    /// For whose Services it worked: the poll whose news it answers, and when its last write was done.
+    answered: Option<Instant>,
+    last_write: Option<Instant>,
+    /// Adapters whose Services do not follow.
+    lagging: usize,
 }
 
 impl Worker for ServiceReconciler {
@@ -124,21 +149,40 @@ impl Worker for ServiceReconciler {
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
+            polled_at: self.polled_at,
+            lagging: 0,
+            trouble: self.flight.trouble(),
         };
-        Box::pin(run.reconcile())
+        Box::pin(async move { Box::pin(run.reconcile()).await })
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        if outcome.fact.is_some() {
+            self.deps.metrics.services_lag(&self.key, outcome.lagging);
+        }
+        if outcome.lagging == 0 && outcome.fact.is_some() {
+            if let (Some(polled), Some(written)) = (outcome.answered, outcome.last_write) {
+                let took = written.saturating_duration_since(polled);
+                self.deps.metrics.poll_to_write(&self.key, Kind::Service, took);
+            }
+            // News of a later poll wait for the next run.
+            if self.polled_at == outcome.answered {
+                self.polled_at = None;
+            }
+        }
         let cause = Cause::here(CauseKind::Fact);
         if !outcome.changes.is_empty() {
             let fact = Fact::Changed(outcome.changes.join("; "));
-            self.status.do_send(Report { fact, cause: cause.clone() });
+            self.status.do_send(Report { fact, cause: cause.to(&self.deps.metrics, Role::StatusReporter) });
         }
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
             self.last = Some(fact.clone());
-            self.status.do_send(Report { fact: Fact::Services(fact), cause });
+            self.status.do_send(Report {
+                fact: Fact::Services(fact),
+                cause: cause.to(&self.deps.metrics, Role::StatusReporter),
+            });
         }
         outcome.verdict
     }
@@ -155,6 +199,9 @@ struct Run {
     seed: u64,
     cause: CauseKind,
     done: Done,
+    polled_at: Option<Instant>,
+    lagging: usize,
+    trouble: Trouble,
 }
 
 /// What became of one Service.
@@ -170,8 +217,18 @@ enum Kept {
 impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("service-reconciler.job", &self.key.name);
-        let idle =
-            |run: Self| Outcome { fact: None, settled: run.settled, verdict: Verdict::Settled, changes: Vec::new() };
+        let idle = |run: Self| {
+            run.trouble.hold();
+            Outcome {
+                fact: None,
+                settled: run.settled,
+                verdict: Verdict::Settled,
+                changes: Vec::new(),
+                answered: None,
+                last_write: None,
+                lagging: 0,
+            }
+        };
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
         let Ok(server) = spec.server.clone() else { return idle(self) };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
@@ -184,6 +241,7 @@ impl Run {
         for remove in plan.remove {
             if let Err(problem) = self.remove(&about, &remove).await {
                 failed = true;
+                self.lagging += usize::from(remove.adapter.is_some());
                 fact.problems.push(problem);
             }
         }
@@ -195,7 +253,11 @@ impl Run {
             {
                 continue;
             }
-            match self.keep(&about, &server, &ensure, self.fresh && cached.is_none()).await {
+            let kept = self.keep(&about, &server, &ensure, self.fresh && cached.is_none()).await;
+            if !matches!(kept, Ok(Kept::Yes)) {
+                self.lagging += usize::from(ensure.adapter.is_some());
+            }
+            match kept {
                 Ok(Kept::Yes) => {}
                 Ok(Kept::Waiting) => {
                     blocked = true;
@@ -208,10 +270,16 @@ impl Run {
                 Err(error) => {
                     failed = true;
                     let note = format!("Service {}: {error}", ensure.name);
-                    warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled");
-                    let reason = if ensure.adapter.is_some() { "AdapterServiceFailed" } else { "ReconcileFailed" };
-                    let related = Some((Kind::Service, ensure.name.clone()));
-                    self.deps.event(&about, NoticeKind::Warning, reason, "KeepService", note.clone(), related);
+                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
+                        let reason = if ensure.adapter.is_some() {
+                            Reason::AdapterServiceFailed
+                        } else {
+                            Reason::ReconcileFailed
+                        };
+                        let related = Some((Kind::Service, ensure.name.clone()));
+                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
+                    }
                     fact.problems.push(note);
                 }
             }
@@ -227,7 +295,15 @@ impl Run {
             Verdict::Settled
         };
         let changes = self.done.tell(fact.problems.first().map(String::as_str));
-        Outcome { fact: Some(fact), settled: self.settled, verdict, changes }
+        Outcome {
+            fact: Some(fact),
+            settled: self.settled,
+            verdict,
+            changes,
+            answered: self.polled_at,
+            last_write: doing::last_write(),
+            lagging: self.lagging,
+        }
     }
 
     async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {
@@ -245,7 +321,7 @@ impl Run {
                 self.done.did("delete", format!("deleted Service {}: {}", remove.name, remove.why));
                 if remove.adapter.is_some() {
                     let note = format!("Deleted Service {}: {}", remove.name, remove.why);
-                    self.deps.event(about, NoticeKind::Normal, "AdapterServiceDeleted", "DeleteService", note, related);
+                    self.deps.event(about, Reason::AdapterServiceDeleted, "DeleteService", note, related);
                 }
                 Ok(())
             }
@@ -253,15 +329,11 @@ impl Run {
             Ok(Deletion::OtherObject) => self.is_another(remove).await,
             Err(error) => {
                 let note = format!("Service {} cannot be deleted: {error}", remove.name);
-                warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted");
-                self.deps.event(
-                    about,
-                    NoticeKind::Warning,
-                    "AdapterServiceFailed",
-                    "DeleteService",
-                    note.clone(),
-                    related,
-                );
+                if let Some(again) = self.trouble.failed(&format!("deletion of Service {}", remove.name)) {
+                    warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted{again}");
+                    let (reason, action) = (Reason::AdapterServiceFailed, "DeleteService");
+                    self.deps.event_again(about, reason, action, note.clone(), related, again.times);
+                }
                 Err(note)
             }
         }
@@ -312,7 +384,22 @@ impl Run {
                 Decision::NotOwned => {
                     let note = format!("Service {name} belongs to somebody else; rename or remove it");
                     self.done.note("not-owned");
-                    self.deps.event(about, NoticeKind::Warning, "NotOwned", "KeepService", note.clone(), related);
+                    if let Some(again) = self.trouble.failed(&format!("Service {name}")) {
+                        warn!(
+                            namespace,
+                            name = self.key.name,
+                            service = name,
+                            "the Service belongs to somebody else{again}"
+                        );
+                        self.deps.event_again(
+                            about,
+                            Reason::NotOwned,
+                            "KeepService",
+                            note.clone(),
+                            related,
+                            again.times,
+                        );
+                    }
                     return Ok(Kept::Problem(note));
                 }
                 Decision::Create(object) => self.create(about, ensure, &object).await,
@@ -320,7 +407,14 @@ impl Run {
                     if self.settled.get(name) == Some(&fingerprint(live.as_ref(), &object)) {
                         return Ok(Kept::Yes);
                     }
-                    self.replace(about, server, ensure, &object, &changes).await
+                    let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                    let replaced = self.replace(about, server, ensure, &object, &changes).await;
+                    if replaced.is_ok() {
+                        for who in drift {
+                            self.deps.metrics.drift_repaired(Kind::Service, who);
+                        }
+                    }
+                    replaced
                 }
             };
             match written {
@@ -330,7 +424,7 @@ impl Run {
                     if attempt < ATTEMPTS
                         && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) =>
                 {
-                    retry(attempt, &format!("services/{name}"), &error);
+                    retry(&self.deps.metrics, attempt, &format!("services/{name}"), &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -353,7 +447,7 @@ impl Run {
             let port = made.pointer("/spec/ports/0/port").map(Value::to_string).unwrap_or_default();
             let note = format!("Created Service {} for adapter {adapter} on port {port}", ensure.name);
             let related = Some((Kind::Service, ensure.name.clone()));
-            self.deps.event(about, NoticeKind::Normal, "AdapterServiceCreated", "CreateService", note, related);
+            self.deps.event(about, Reason::AdapterServiceCreated, "CreateService", note, related);
         }
         Ok(made)
     }
@@ -381,7 +475,7 @@ impl Run {
         if ensure.adapter.is_some() {
             let note = format!("Updated Service {name}: {changes}");
             let related = Some((Kind::Service, name.clone()));
-            self.deps.event(about, NoticeKind::Normal, "AdapterServiceUpdated", "ReplaceService", note, related);
+            self.deps.event(about, Reason::AdapterServiceUpdated, "ReplaceService", note, related);
         }
         match decide(Some(&stored), &ensure.desired, &server.uid) {
             Decision::Replace(again, _) => {
@@ -392,6 +486,19 @@ impl Run {
             }
         }
         Ok(stored)
+    }
+}
+
+impl Handler<Inspect> for ServiceReconciler {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        state["knowsAdapters"] = self.adapters.is_some().into();
+        if let Some(last) = &self.last {
+            state["waiting"] = last.waiting.clone().into();
+            state["problems"] = last.problems.clone().into();
+        }
+        MessageResult(state)
     }
 }
 

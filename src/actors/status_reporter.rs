@@ -15,12 +15,15 @@ use tracing::{debug, info, warn};
 use super::Deps;
 use super::done::Done;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
-use crate::cluster::{CrRef, NoticeKind};
+use super::trouble::Trouble;
+use crate::cluster::{CrRef, Reason};
 use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
+use crate::telemetry::metrics::StatusSeen;
 
 /// Least time between two writes of one status.
 const PACE: Duration = Duration::from_secs(1);
@@ -44,7 +47,7 @@ struct Written {
     uid: String,
     version: String,
     /// As text: it is looked at rarely, and kept for every server.
-    status: Box<str>,
+    status: Arc<str>,
     at: Instant,
 }
 
@@ -55,6 +58,8 @@ pub struct StatusReporter {
     flight: Flight,
     facts: Facts,
     written: Option<Written>,
+    /// Whether the last change is in the status that was written.
+    change_told: bool,
     born: Instant,
     _lifeline: Lifeline,
 }
@@ -63,7 +68,28 @@ impl StatusReporter {
     /// A reporter that knows nothing yet.
     pub fn new(key: ServerKey, deps: Arc<Deps>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::StatusReporter, &deps);
-        Self { key, deps, flight, facts: Facts::default(), written: None, born: Instant::now(), _lifeline: lifeline }
+        Self {
+            key,
+            deps,
+            flight,
+            facts: Facts::default(),
+            written: None,
+            change_told: false,
+            born: Instant::now(),
+            _lifeline: lifeline,
+        }
+    }
+}
+
+impl StatusReporter {
+    /// What changed since the last write is told together, under the trace that began it: the changes that follow
+    /// within that second are most often its consequences.
+    fn changed(&mut self, summary: String, trace_id: Option<String>) {
+        match &mut self.facts.change {
+            Some(change) if !self.change_told => change.summary = format!("{}; {summary}", change.summary),
+            change => *change = Some(LastChange { time: now(), trace_id, summary }),
+        }
+        self.change_told = false;
     }
 }
 
@@ -88,10 +114,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
-            Fact::Changed(summary) => {
-                let trace_id = message.cause.trace.trace_id();
-                self.facts.change = Some(LastChange { time: now(), trace_id, summary });
-            }
+            Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
     }
@@ -108,6 +131,8 @@ impl Handler<Finished<Outcome>> for StatusReporter {
 #[derive(Debug)]
 pub struct Outcome {
     written: Option<Written>,
+    /// The change that is in it.
+    told: Option<LastChange>,
     verdict: Verdict,
 }
 
@@ -122,13 +147,21 @@ impl Worker for StatusReporter {
             key: self.key.clone(),
             facts: self.facts.clone(),
             written: self.written.clone(),
-            born: self.born,
+            trouble: self.flight.trouble(),
         };
-        Box::pin(run.report())
+        Box::pin(async move { Box::pin(run.report()).await })
+    }
+    fn hold(&self) -> Option<Duration> {
+        let wait = match &self.written {
+            Some(last) => PACE.saturating_sub(last.at.elapsed()),
+            None => GATHER.saturating_sub(self.born.elapsed()),
+        };
+        (!wait.is_zero() && !crate::fault::on("no-pace")).then_some(wait)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         if outcome.written.is_some() {
             self.written = outcome.written;
+            self.change_told = self.facts.change == outcome.told;
         }
         outcome.verdict
     }
@@ -140,30 +173,22 @@ struct Run {
     key: ServerKey,
     facts: Facts,
     written: Option<Written>,
-    born: Instant,
+    trouble: Trouble,
 }
 
 impl Run {
     async fn report(self) -> Outcome {
         crate::fault::hit_for("status-reporter.job", &self.key.name);
-        let settled = Outcome { written: None, verdict: Verdict::Settled };
+        let settled = Outcome { written: None, told: None, verdict: Verdict::Settled };
         let Some(spec) = self.deps.spec(&self.key) else { return settled };
         let previous = self.previous(&spec);
         let derived = self.derive(&spec, previous.as_ref());
+        self.deps.metrics.status(&self.key, &StatusSeen::of(&derived));
         let mut done = Done::default();
         let Some(patch) = patch(previous.as_ref(), &derived) else {
             done.tell(None);
             return settled;
         };
-        let wait = match &self.written {
-            Some(last) => PACE.saturating_sub(last.at.elapsed()),
-            None => GATHER.saturating_sub(self.born.elapsed()),
-        };
-        if !wait.is_zero() && !crate::fault::on("no-pace") {
-            done.note("wait");
-            done.tell(None);
-            return Outcome { written: None, verdict: Verdict::After(wait) };
-        }
         match self.deps.cluster.patch_status(&self.key, &spec.uid, &patch).await {
             Ok(stored) => {
                 log_transition(&self.key, previous.as_ref(), &derived);
@@ -172,10 +197,10 @@ impl Run {
                 let written = Written {
                     uid: spec.uid.clone(),
                     version: meta(&stored, "resourceVersion").to_owned(),
-                    status: stored.get("status").map(Value::to_string).unwrap_or_default().into_boxed_str(),
+                    status: stored.get("status").map(Value::to_string).unwrap_or_default().into(),
                     at: Instant::now(),
                 };
-                Outcome { written: Some(written), verdict: Verdict::Settled }
+                Outcome { written: Some(written), told: self.facts.change, verdict: Verdict::Settled }
             }
             // It is gone, or another one of its name is there: the watch will say so.
             Err(error) if error.is_not_found() || error.is_conflict() => {
@@ -184,14 +209,17 @@ impl Run {
             }
             Err(error) => {
                 done.tell(Some(&error.to_string()));
-                warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written");
-                if !error.is_transient() {
+                let told = self.trouble.failed("status");
+                if let Some(again) = told {
+                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written{again}");
+                }
+                if let Some(again) = told.filter(|_| !error.is_transient()) {
                     // Such as a spec in which nothing has its place any more: an event is all that can be left there.
                     let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
                     let note = error.to_string();
-                    self.deps.event(&about, NoticeKind::Warning, "ReconcileFailed", "WriteStatus", note, None);
+                    self.deps.event_again(&about, Reason::ReconcileFailed, "WriteStatus", note, None, again.times);
                 }
-                Outcome { written: None, verdict: Verdict::Retry }
+                Outcome { written: None, told: None, verdict: Verdict::Retry }
             }
         }
     }
@@ -269,6 +297,15 @@ fn log_transition(key: &ServerKey, before: Option<&Value>, after: &Value) {
         && old.map(|(status, _)| status).as_ref() != Some(&status)
     {
         info!(namespace = key.namespace, name = key.name, ready = status, why, "readiness changed");
+    }
+}
+
+impl Handler<Inspect> for StatusReporter {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        state["lastWriteSecondsAgo"] = self.written.as_ref().map(|written| written.at.elapsed().as_secs()).into();
+        MessageResult(state)
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -20,6 +19,8 @@ use super::Deps;
 use super::adapter_poller::AdapterPoller;
 use super::config_hasher::ConfigHasher;
 use super::cr_watcher::{CrWatcher, Watching};
+use super::heart::{HEARTBEAT, Heart, Pulse, ROUND};
+use super::inspect::{Census, Member};
 use super::lifeline::Lifeline;
 use super::messages::{
     Cause, CauseKind, ChildEnded, CredentialsTouched, Peers, Poke, Resend, Role, Seen, ServerReachable, Sighting, Stop,
@@ -29,10 +30,13 @@ use super::port_reconciler::PortReconciler;
 use super::service_reconciler::ServiceReconciler;
 use super::specs::Spec;
 use super::status_reporter::StatusReporter;
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::cluster::Kind;
 use crate::reconcile::{ServerKey, secrets_used};
 use crate::telemetry::TraceContext;
+use crate::telemetry::metrics::doing::Doing;
+use crate::telemetry::metrics::{Ended, Metrics};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{begin, decided, failed, milliseconds, set, started};
 
@@ -42,8 +46,6 @@ const BUDGET: usize = 5;
 const BUDGET_WINDOW: Duration = Duration::from_mins(1);
 /// First and longest delay before a child is started anew.
 const RESPAWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How often the heart beats; `/healthz` fails when it stops.
-const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The finalizer that the Go operator sets.
 const GO_FINALIZER: &str = "dittofs.dittofs.com/finalizer";
 
@@ -71,7 +73,8 @@ pub struct Supervisor {
     /// An end is no surprise any more.
     shutting_down: bool,
     lives: u64,
-    heart: Arc<AtomicU64>,
+    heart: Arc<Heart>,
+    beats: u64,
     fatal: UnboundedSender<Fatal>,
 }
 
@@ -81,6 +84,8 @@ struct Family {
     /// What the last fan-out was about: a change of status alone is no reason for another.
     print: (i64, bool, Value, Value),
     ready: bool,
+    metrics: Metrics,
+    pulse: Arc<Pulse>,
     hasher: (Addr<ConfigHasher>, u64),
     poller: (Addr<AdapterPoller>, u64),
     services: (Addr<ServiceReconciler>, u64),
@@ -94,13 +99,13 @@ struct Restarts {
 }
 
 impl Supervisor {
-    /// A Supervisor without families. `heart` is set to milliseconds since the deps' origin at each beat; `fatal`
+    /// A Supervisor without families. `heart` beats with it and has the pulse of its children; `fatal`
     /// tells the process why it has to end.
     pub fn new(
         deps: Arc<Deps>,
         client: kube::Client,
         watching: Watching,
-        heart: Arc<AtomicU64>,
+        heart: Arc<Heart>,
         fatal: UnboundedSender<Fatal>,
     ) -> Self {
         Self {
@@ -115,6 +120,7 @@ impl Supervisor {
             shutting_down: false,
             lives: 0,
             heart,
+            beats: 0,
             fatal,
         }
     }
@@ -134,12 +140,29 @@ impl Supervisor {
             lifeline,
         );
         self.watcher = Some((watcher.start(), life));
+        self.heart.watcher().reset(Role::CrWatcher);
     }
 
-    fn beat(&self, ctx: &mut Context<Self>) {
-        let now = u64::try_from(self.deps.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heart.store(now, Ordering::Relaxed);
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        self.heart.beat();
+        self.feel_pulses();
+        self.deps.metrics.heartbeat();
         ctx.run_later(HEARTBEAT, |supervisor, ctx| supervisor.beat(ctx));
+    }
+
+    /// Asks the children of every [`ROUND`]th family, and the watcher once a round, whether they live.
+    fn feel_pulses(&mut self) {
+        self.beats += 1;
+        let part = self.beats % ROUND;
+        for (_, family) in (0..ROUND).cycle().zip(self.families.values()).filter(|(number, _)| *number == part) {
+            family.feel_pulse(&self.heart);
+        }
+        if part == 0
+            && let Some((watcher, _)) = &self.watcher
+            && let Some(beat) = self.heart.ask(&self.heart.watcher(), Role::CrWatcher)
+        {
+            watcher.do_send(beat);
+        }
     }
 
     /// Looks at one server: starts its family, stops it, starts another for another uid, or tells it of the change.
@@ -160,7 +183,7 @@ impl Supervisor {
         }
         let print = print_of(&spec);
         if let Some(family) = self.families.get(key).filter(|family| family.print == print) {
-            family.status.0.do_send(Poke(cause.clone()));
+            family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             return;
         }
         self.index_secrets(key, &spec);
@@ -185,6 +208,7 @@ impl Supervisor {
     ) -> Family {
         info!(namespace = key.namespace, name = key.name, "a server came; its actors start");
         let (deps, own) = (self.deps.clone(), Some(key));
+        deps.metrics.server_came(key);
         let (lifeline, life) = self.lifeline(ctx, own, Role::StatusReporter);
         let status = (StatusReporter::new(key.clone(), deps.clone(), lifeline).start(), life);
         let reports = || status.0.clone().recipient();
@@ -199,13 +223,27 @@ impl Supervisor {
         let phase = if at_start { spread(deps.next_seed()) } else { 0.0 };
         let (lifeline, life) = self.lifeline(ctx, own, Role::AdapterPoller);
         let poller = (AdapterPoller::new(key.clone(), deps, peers, phase, lifeline).start(), life);
-        Family { uid: spec.uid.clone(), print, ready: false, hasher, poller, services, ports, status }
+        let pulse = self.heart.family(key);
+        Family {
+            uid: spec.uid.clone(),
+            print,
+            ready: false,
+            pulse,
+            metrics: self.deps.metrics.clone(),
+            hasher,
+            poller,
+            services,
+            ports,
+            status,
+        }
     }
 
     fn stop(&mut self, key: &ServerKey) {
         // Dropping the addresses ends actors that nothing else holds; those with a timer are told.
         if let Some(family) = self.families.remove(key) {
             family.stop();
+            self.deps.metrics.server_went(key);
+            self.heart.forget(key);
         }
         self.restarts.retain(|(owner, _), _| owner.as_ref() != Some(key));
         for users in self.secrets.values_mut() {
@@ -242,11 +280,13 @@ impl Supervisor {
         }
         let Some(pass) = self.deps.gate.enter() else { return };
         let (deps, key, uid) = (self.deps.clone(), key.clone(), spec.uid.clone());
+        let doing = Doing::new(deps.metrics.clone(), key.clone(), CauseKind::ServerChanged);
         let span = error_span!("release finalizer");
         started(&span);
         let work = async move {
             let _pass = pass;
             let mut backoff = Backoff::new(RESPAWN.0, RESPAWN.1, deps.next_seed());
+            let trouble = Trouble::new(deps.origin);
             while deps.spec(&key).is_some_and(|spec| spec.uid == uid) {
                 match deps.cluster.remove_finalizer(&key, &uid, GO_FINALIZER, &finalizers).await {
                     Ok(()) => {
@@ -257,13 +297,15 @@ impl Supervisor {
                     // Somebody else changed the list; the watch brings it, and with it another attempt.
                     Err(error) if error.is_conflict() => return,
                     Err(error) => {
-                        warn!(namespace = key.namespace, name = key.name, error = %error, "the finalizer cannot be released");
+                        if let Some(again) = trouble.failed("finalizer") {
+                            warn!(namespace = key.namespace, name = key.name, error = %error, "the finalizer cannot be released{again}");
+                        }
                     }
                 }
                 tokio::time::sleep(backoff.next()).await;
             }
         };
-        tokio::spawn(work.instrument(span));
+        tokio::spawn(doing.around(work).instrument(span));
     }
 
     fn resync(&mut self, cause: &Cause, ctx: &Context<Self>) {
@@ -295,8 +337,8 @@ impl Supervisor {
             family.poller.0.do_send(ServerReachable);
         }
         family.ready = ready;
-        family.ports.0.do_send(Poke(cause.clone()));
-        family.status.0.do_send(Poke(cause.clone()));
+        family.ports.0.do_send(Poke(cause.to(&self.deps.metrics, Role::PortReconciler)));
+        family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
     }
 
     /// Each server that uses the Secret gets a trace of its own.
@@ -306,7 +348,10 @@ impl Supervisor {
             let span = self.watched(Kind::Secret, key, cause);
             let _within = span.enter();
             set(&span, Attribute::Object, format!("secrets/{name}"));
-            family.hasher.0.do_send(Poke(Cause::here(CauseKind::SecretChanged)));
+            family
+                .hasher
+                .0
+                .do_send(Poke(Cause::here(CauseKind::SecretChanged).to(&self.deps.metrics, Role::ConfigHasher)));
             family.poller.0.do_send(CredentialsTouched);
         }
     }
@@ -380,6 +425,7 @@ impl Supervisor {
             }
             Role::CrWatcher => {}
         }
+        family.pulse.reset(end.role);
         family.rewire();
         family.poke_all(&Cause::here(CauseKind::Start));
     }
@@ -406,12 +452,32 @@ fn spread(seed: u64) -> f64 {
 }
 
 impl Family {
+    fn feel_pulse(&self, heart: &Heart) {
+        let ask = |role| heart.ask(&self.pulse, role);
+        ask(Role::ConfigHasher).map(|beat| self.hasher.0.do_send(beat));
+        ask(Role::AdapterPoller).map(|beat| self.poller.0.do_send(beat));
+        ask(Role::ServiceReconciler).map(|beat| self.services.0.do_send(beat));
+        ask(Role::PortReconciler).map(|beat| self.ports.0.do_send(beat));
+        ask(Role::StatusReporter).map(|beat| self.status.0.do_send(beat));
+    }
+
+    fn members(&self, key: &ServerKey) -> [Member; 5] {
+        [
+            (Role::ConfigHasher, self.hasher.0.clone().recipient()),
+            (Role::AdapterPoller, self.poller.0.clone().recipient()),
+            (Role::ServiceReconciler, self.services.0.clone().recipient()),
+            (Role::PortReconciler, self.ports.0.clone().recipient()),
+            (Role::StatusReporter, self.status.0.clone().recipient()),
+        ]
+        .map(|(role, address)| Member { key: key.clone(), role, address })
+    }
+
     fn poke_all(&self, cause: &Cause) {
-        self.hasher.0.do_send(Poke(cause.clone()));
-        self.poller.0.do_send(Poke(cause.clone()));
-        self.services.0.do_send(Poke(cause.clone()));
-        self.ports.0.do_send(Poke(cause.clone()));
-        self.status.0.do_send(Poke(cause.clone()));
+        self.hasher.0.do_send(Poke(cause.to(&self.metrics, Role::ConfigHasher)));
+        self.poller.0.do_send(Poke(cause.to(&self.metrics, Role::AdapterPoller)));
+        self.services.0.do_send(Poke(cause.to(&self.metrics, Role::ServiceReconciler)));
+        self.ports.0.do_send(Poke(cause.to(&self.metrics, Role::PortReconciler)));
+        self.status.0.do_send(Poke(cause.to(&self.metrics, Role::StatusReporter)));
     }
 
     fn rewire(&self) {
@@ -484,10 +550,12 @@ impl Handler<Seen> for Supervisor {
             (Kind::DittoServer, _) => self.look(&key, &cause, false, ctx),
             (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause),
             (Kind::Service, Some(family)) => {
-                family.services.0.do_send(Poke(cause.clone()));
-                family.status.0.do_send(Poke(cause));
+                family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
+                family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
-            (Kind::ConfigMap, Some(family)) => family.hasher.0.do_send(Poke(cause)),
+            (Kind::ConfigMap, Some(family)) => {
+                family.hasher.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ConfigHasher)));
+            }
             _ => {}
         }
     }
@@ -509,6 +577,8 @@ impl Handler<ChildEnded> for Supervisor {
             let _ = self.fatal.send(Fatal::BudgetSpent(format!("{} {server}", end.role.as_str())));
             return;
         };
+        let how = if end.panicked { Ended::Panicked } else { Ended::Quietly };
+        self.deps.metrics.actor_ended(end.role, how);
         warn!(
             server,
             actor = end.role.as_str(),
@@ -517,6 +587,13 @@ impl Handler<ChildEnded> for Supervisor {
             "the actor ended; it is started anew"
         );
         ctx.run_later(delay, move |supervisor, ctx| supervisor.respawn(&end, ctx));
+    }
+}
+
+impl Handler<Census> for Supervisor {
+    type Result = MessageResult<Census>;
+    fn handle(&mut self, _: Census, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.families.iter().flat_map(|(key, family)| family.members(key)).collect())
     }
 }
 

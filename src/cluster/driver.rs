@@ -10,7 +10,7 @@ use std::{io, mem};
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use kube::core::Status;
@@ -28,6 +28,7 @@ use super::kind::Kind;
 use super::raw::Raw;
 use super::watch::{WatchEvent, WatchPolicy, WatchScope};
 use crate::backoff::Backoff;
+use crate::telemetry::metrics::{Metrics, Verb, reason_of_status};
 
 /// Longest text of a trouble, in bytes.
 const ERROR_MAX: usize = 400;
@@ -55,6 +56,7 @@ pub(super) struct Driver {
     presence: Presence,
     troubled: bool,
     ready: VecDeque<WatchEvent>,
+    metrics: Metrics,
 }
 
 /// Where kube's watcher stands with its list.
@@ -84,10 +86,10 @@ enum Step {
 }
 
 impl Driver {
-    pub(super) fn new(client: Client, scope: WatchScope, policy: WatchPolicy, seed: u64) -> Self {
+    pub(super) fn new(client: Client, scope: WatchScope, policy: WatchPolicy, seed: u64, metrics: Metrics) -> Self {
         let opened = Arc::new(Notify::new());
         let mut driver = Self {
-            paced: paced(client.clone(), &policy, seed ^ 1, &opened),
+            paced: paced(client.clone(), scope.kind, &policy, seed ^ 1, &opened, metrics.clone()),
             client,
             opened,
             backoff: Backoff::new(policy.backoff_initial, policy.backoff_cap, seed),
@@ -104,6 +106,7 @@ impl Driver {
             ready: VecDeque::new(),
             scope,
             policy,
+            metrics,
         };
         driver.plan_resync();
         driver
@@ -159,15 +162,18 @@ impl Driver {
                     // them nearer to each other at the API server.
                     self.last_list = Some(Instant::now());
                     self.plan_resync();
+                    self.metrics.relisted(self.scope.kind);
                     self.ready.push_back(WatchEvent::Listed(objects));
                     self.healthy();
                 }
             }
             Event::Apply(object) => {
+                self.metrics.watch_event(self.scope.kind, false);
                 self.ready.push_back(WatchEvent::Applied(self.scope.whole(object)));
                 self.healthy();
             }
             Event::Delete(object) => {
+                self.metrics.watch_event(self.scope.kind, true);
                 self.ready.push_back(WatchEvent::Deleted(self.scope.whole(object)));
                 self.healthy();
             }
@@ -179,7 +185,7 @@ impl Driver {
     async fn clear_to_list(&mut self) {
         if self.presence != Presence::Served {
             let kind = self.scope.kind;
-            match is_served(self.client.clone(), kind).await {
+            match is_served(self.client.clone(), kind, &self.metrics).await {
                 Ok(true) => self.presence = Presence::Served,
                 Ok(false) => {
                     self.not_before = Some(Instant::now() + self.policy.crd_poll);
@@ -250,6 +256,7 @@ impl Driver {
 
     fn report(&mut self, error: String, category: &'static str) {
         self.troubled = true;
+        self.metrics.watch_restarted(self.scope.kind, category);
         // An opening from before the trouble says nothing about its end.
         let _ = self.opened.notified().now_or_never();
         self.ready.push_back(WatchEvent::Trouble { error, category });
@@ -292,7 +299,7 @@ impl WatchScope {
 
 /// Asks discovery for the kind, which costs the server next to nothing. A server that will not tell is taken to
 /// serve it: the LIST will show.
-async fn is_served(client: Client, kind: Kind) -> Result<bool, (String, &'static str)> {
+async fn is_served(client: Client, kind: Kind, metrics: &Metrics) -> Result<bool, (String, &'static str)> {
     let told = |error: &kube::Error| {
         let (text, category) = describe(error);
         (format!("cannot look for {kind}: {text}"), category)
@@ -300,7 +307,7 @@ async fn is_served(client: Client, kind: Kind) -> Result<bool, (String, &'static
     let request = Request::get(kind.discovery_path())
         .body(Body::empty())
         .map_err(|error| told(&kube::Error::HttpError(error)))?;
-    let answer = client.send(request).await.map_err(|error| told(&error))?;
+    let answer = counted(&client, request, Verb::Get, "discovery", metrics).await.map_err(|error| told(&error))?;
     let status = answer.status();
     let body = answer.into_body().collect().await.map_err(|error| told(&error))?.to_bytes();
     match status {
@@ -350,7 +357,14 @@ struct Pace {
 
 /// `client`, with a wait before each watch that follows a very short one: kube's watcher opens the next one in the
 /// same poll in which one ends, so that nothing outside of it can hold it back.
-fn paced(client: Client, policy: &WatchPolicy, seed: u64, opened: &Arc<Notify>) -> Client {
+fn paced(
+    client: Client,
+    kind: Kind,
+    policy: &WatchPolicy,
+    seed: u64,
+    opened: &Arc<Notify>,
+    metrics: Metrics,
+) -> Client {
     let pace = Pace { opened_at: None, backoff: Backoff::new(policy.backoff_initial, policy.backoff_cap, seed) };
     let pace = Arc::new(Mutex::new(pace));
     let opened = Arc::clone(opened);
@@ -358,9 +372,10 @@ fn paced(client: Client, policy: &WatchPolicy, seed: u64, opened: &Arc<Notify>) 
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, pace, opened) = (client.clone(), Arc::clone(&pace), Arc::clone(&opened));
+        let metrics = metrics.clone();
         async move {
             if !is_watch(&request) {
-                return client.send(request).await;
+                return counted(&client, request, Verb::List, kind.plural(), &metrics).await;
             }
             let wait = {
                 let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -372,10 +387,13 @@ fn paced(client: Client, policy: &WatchPolicy, seed: u64, opened: &Arc<Notify>) 
                 }
             };
             if let Some(wait) = wait {
+                metrics.watch_restarted(kind, "ended-early");
                 sleep(wait).await;
             }
-            let answer = client.send(request).await?;
+            let answer = counted(&client, request, Verb::Watch, kind.plural(), &metrics).await?;
             if answer.status().is_success() {
+                metrics.watch_restarted(kind, "opened");
+                metrics.watch_heard(kind);
                 pace.lock().unwrap_or_else(PoisonError::into_inner).opened_at = Some(Instant::now());
                 opened.notify_one();
             }
@@ -383,6 +401,39 @@ fn paced(client: Client, policy: &WatchPolicy, seed: u64, opened: &Arc<Notify>) 
         }
     });
     Client::new(service, namespace)
+}
+
+/// `client`, counting each request that the publisher of events sends with it.
+pub fn count_events(client: Client, metrics: Metrics) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, metrics) = (client.clone(), metrics.clone());
+        async move {
+            let verb = if request.method() == http::Method::PATCH { Verb::Patch } else { Verb::Create };
+            counted(&client, request, verb, "events", &metrics).await
+        }
+    });
+    Client::new(service, namespace)
+}
+
+/// Sends a request and counts what became of it.
+pub(super) async fn counted(
+    client: &Client,
+    request: Request<Body>,
+    verb: Verb,
+    resource: &'static str,
+    metrics: &Metrics,
+) -> Result<Response<Body>, kube::Error> {
+    let start = Instant::now();
+    let answer = client.send(request).await;
+    match &answer {
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            metrics.kube_answered(verb, resource, status, reason_of_status(status), start.elapsed());
+        }
+        Err(error) => metrics.kube_unanswered(verb, resource, describe(error).1, start.elapsed()),
+    }
+    answer
 }
 
 /// Text and category of a failed request; never a body.

@@ -5,6 +5,8 @@
 //! that is meant, so that one deleted and made again under the same name is left alone; a body reaches neither log
 //! nor error. (kube's own typed calls log a body that they cannot parse: a Secret's too.)
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::BodyExt as _;
@@ -12,11 +14,13 @@ use kube::Client;
 use kube::client::Body;
 use serde::de::Error as _;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::error::{Call, KubeError, Operation};
 use super::kind::Kind;
 use crate::reconcile::ServerKey;
+use crate::telemetry::metrics::{self, Action, Metrics, doing};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{failed, set, started};
 
@@ -44,12 +48,20 @@ pub struct Cluster {
     client: Client,
     /// Host and port of the API server, for spans.
     server: Option<(String, u16)>,
+    metrics: Option<Metrics>,
 }
 
 impl Cluster {
     /// Over a client from [`connect`](super::connect) or [`client_over`](super::client_over), which have deadlines.
     pub fn new(client: Client) -> Self {
-        Self { client, server: None }
+        Self { client, server: None, metrics: None }
+    }
+
+    /// The same, counting its requests in `metrics`.
+    #[must_use]
+    pub fn counted(mut self, metrics: Metrics) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// The same at `server`, which spans name.
@@ -162,7 +174,9 @@ impl Cluster {
             set(&span, Attribute::ServerAddress, address.clone());
             set(&span, Attribute::ServerPort, i64::from(*port));
         }
+        let start = Instant::now();
         let result = self.exchange(verb, method, content, body).instrument(span.clone()).await;
+        self.count(verb, &result, start.elapsed());
         match &result {
             Ok((status, _)) => set(&span, Attribute::Status, i64::from(*status)),
             Err(error) => {
@@ -177,6 +191,31 @@ impl Cluster {
             }
         }
         result.map(|(_, body)| body)
+    }
+
+    fn count(&self, verb: &Verb<'_>, result: &Result<(u16, Bytes), KubeError>, took: Duration) {
+        let action = match verb.operation {
+            Operation::Get => None,
+            Operation::Create => Some(Action::Create),
+            Operation::Replace => Some(Action::Update),
+            Operation::Delete => Some(Action::Delete),
+            Operation::PatchStatus | Operation::RemoveFinalizer => Some(Action::Patch),
+        };
+        if let (Ok(_), Some(action)) = (result, action) {
+            doing::wrote(verb.kind, action);
+        }
+        let Some(metrics) = &self.metrics else { return };
+        let (kind, word) = (verb.kind.plural(), metrics::Verb::of(verb.operation));
+        match result {
+            Ok((status, _)) => metrics.kube_answered(word, kind, *status, "", took),
+            Err(error) => match error.code() {
+                Some(status) => metrics.kube_answered(word, kind, status, error.reason().unwrap_or_default(), took),
+                None => metrics.kube_unanswered(word, kind, error.category(), took),
+            },
+        }
+        if action.is_some() && result.as_ref().is_err_and(KubeError::is_conflict) {
+            metrics.kube_conflict(verb.kind);
+        }
     }
 
     async fn exchange(
@@ -277,11 +316,8 @@ impl<'a> Verb<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::scripted::{Asked, Reply, Server};
     use super::*;
-    use tokio::time::Instant;
 
     fn stored(version: &str) -> Value {
         json!({"metadata": {"namespace": "ns", "name": "files", "resourceVersion": version}})

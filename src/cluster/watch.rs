@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use super::driver::Driver;
 use super::kind::Kind;
+use crate::telemetry::metrics::Metrics;
 
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,15 +109,17 @@ impl std::fmt::Debug for WatchEvent {
     }
 }
 
-/// Watches `scope` for ever. Nothing is asked before the stream is polled; `seed` fixes the jitter.
+/// Watches `scope` for ever. Nothing is asked before the stream is polled; `seed` fixes the jitter; `metrics` counts
+/// what is asked and what comes.
 pub fn watch(
     client: Client,
     scope: WatchScope,
     policy: WatchPolicy,
     seed: u64,
+    metrics: Metrics,
 ) -> impl Stream<Item = WatchEvent> + Send {
     futures::stream::unfold(None, move |driver: Option<Box<Driver>>| {
-        let start = || Box::new(Driver::new(client.clone(), scope.clone(), policy.clone(), seed));
+        let start = || Box::new(Driver::new(client.clone(), scope.clone(), policy.clone(), seed, metrics.clone()));
         let mut driver = driver.unwrap_or_else(start);
         async move {
             let event = driver.next().await;

@@ -143,6 +143,16 @@ impl ApiError {
         }
     }
 
+    /// Why there is no whole answer, for metrics: `unreachable`, `timeout`, `broken` or `too-large`.
+    pub(super) fn broke_by(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Timeout { .. } => "timeout",
+            Self::TooLarge { .. } => "too-large",
+            Self::Broken { .. } | Self::Status { .. } | Self::Shape { .. } => "broken",
+        }
+    }
+
     /// For metrics and events: `unreachable`, `timeout`, `unauthorized`, `forbidden` or `bad-answer`.
     pub fn category(&self) -> &'static str {
         match self {

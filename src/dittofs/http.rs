@@ -14,6 +14,7 @@ use tracing::{Instrument as _, Span};
 
 use super::error::{ApiError, Operation, excerpt, root_cause};
 use crate::telemetry::TraceContext;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{failed as failed_span, set, started};
 
@@ -57,6 +58,7 @@ pub enum HttpClientError {
 pub struct HttpClient {
     client: reqwest::Client,
     settings: HttpSettings,
+    metrics: Metrics,
 }
 
 /// When a poll is over.
@@ -112,9 +114,21 @@ impl HttpClient {
             builder(settings).tls_certs_only([]).build().map_err(|_| error)
         });
         match built {
-            Ok(client) => Ok(Self { client, settings }),
+            Ok(client) => Ok(Self { client, settings, metrics: Metrics::default() }),
             Err(source) => Err(HttpClientError::Build { cause: root_cause(&source), source }),
         }
+    }
+
+    /// The same, counting its requests in `metrics`.
+    #[must_use]
+    pub fn counted(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Where requests are counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The deadline of a poll that starts at `now`.
@@ -126,16 +140,21 @@ impl HttpClient {
     pub(super) async fn send(&self, call: Call<'_>, deadline: Deadline) -> Result<Answer, ApiError> {
         let operation = call.operation;
         let span = open_span(&call);
+        let start = Instant::now();
         let answered = deadline.bound(self.exchange(call).instrument(span.clone())).await;
         let result = answered.unwrap_or(Err(ApiError::Timeout { operation }));
         match &result {
             Ok(answer) => {
+                self.metrics.dittofs_answered(operation.label(), answer.status.as_u16(), start.elapsed());
                 set(&span, Attribute::Status, i64::from(answer.status.as_u16()));
                 if answer.status.is_client_error() || answer.status.is_server_error() {
                     failed_span(&span, status_label(answer.status), answer.detail.as_deref().unwrap_or_default());
                 }
             }
-            Err(error) => failed_span(&span, error.category(), &error.to_string()),
+            Err(error) => {
+                self.metrics.dittofs_unanswered(operation.label(), error.broke_by(), start.elapsed());
+                failed_span(&span, error.category(), &error.to_string());
+            }
         }
         result
     }

@@ -17,6 +17,7 @@ use super::http::HttpClient;
 use super::types::{Tokens, is_token};
 use super::vault::{Credentials, Sensitive, Vault, VaultError};
 use crate::reconcile::ReportedAdapter;
+use crate::telemetry::metrics::TokenOutcome;
 
 /// The operator's own account at every server.
 pub const ACCOUNT_NAME: &str = "k8s-operator";
@@ -78,6 +79,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn told(&self, outcome: TokenOutcome) {
+        self.api.http.metrics().token_refreshed(outcome);
+    }
+
     /// A vault operation, within the poll's time.
     async fn bound<T>(
         &self,
@@ -228,10 +233,14 @@ impl Session {
             match run.api.refresh(token.expose()).await {
                 Ok(tokens) => {
                     self.adopt(tokens, run, Renewed::Refreshed);
+                    run.told(TokenOutcome::Refreshed);
                     return Ok(());
                 }
-                Err(ApiError::Status { status: 400 | 401 | 403, .. }) => {}
-                Err(error) => return Err(error.into()),
+                Err(ApiError::Status { status: 400 | 401 | 403, .. }) => run.told(TokenOutcome::Refused),
+                Err(error) => {
+                    run.told(TokenOutcome::Failed);
+                    return Err(error.into());
+                }
             }
         }
         self.login_or_provision(run).await
@@ -252,7 +261,13 @@ impl Session {
     }
 
     async fn login(&mut self, run: &mut Run<'_>) -> Result<(), ApiError> {
-        let tokens = run.api.login(Operation::Login, ACCOUNT_NAME, self.held.password.expose()).await?;
+        let answer = run.api.login(Operation::Login, ACCOUNT_NAME, self.held.password.expose()).await;
+        run.told(match &answer {
+            Ok(_) => TokenOutcome::LoggedIn,
+            Err(error) if is_refusal(error) => TokenOutcome::Refused,
+            Err(_) => TokenOutcome::Failed,
+        });
+        let tokens = answer?;
         self.adopt(tokens, run, Renewed::LoggedIn);
         self.replaced = false;
         Ok(())

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod diff;
+pub mod drift;
 mod duration;
 mod hash;
 mod key;
@@ -14,6 +15,7 @@ mod object;
 mod ports;
 mod problem;
 mod quantity;
+mod repeats;
 mod services;
 mod slot;
 pub mod stateful_set;
@@ -32,6 +34,7 @@ pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
 pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted, meta, owned_by, repeats};
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
+pub use repeats::{Again, Over, Repeats};
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use validate::validate;

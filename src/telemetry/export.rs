@@ -23,6 +23,7 @@ use opentelemetry_sdk::trace::{
 };
 use opentelemetry_semantic_conventions::resource as semconv;
 
+use super::metrics::SpanCounts;
 use super::tail::{Sink, Tail, TailProcessor};
 use super::trace::Tracer;
 
@@ -92,6 +93,17 @@ pub struct ExportStats {
     pub dropped_export_failed: AtomicU64,
     /// Spans dropped because too many traces were undecided.
     pub dropped_undecided: AtomicU64,
+}
+
+impl SpanCounts for ExportStats {
+    fn exported(&self) -> u64 {
+        self.exported.load(Ordering::Relaxed)
+    }
+
+    fn dropped(&self) -> [u64; 3] {
+        [&self.dropped_queue_full, &self.dropped_export_failed, &self.dropped_undecided]
+            .map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 /// Traces of the process: what makes them, and what sends them.

@@ -5,6 +5,8 @@
 //! call it. Guarantees: telling delays no reconcile, is bounded in memory, and carries no secret.
 
 pub mod export;
+pub mod fleet;
+pub mod metrics;
 pub mod table;
 pub mod tail;
 pub mod trace;

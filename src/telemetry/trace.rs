@@ -80,7 +80,10 @@ impl TraceContext {
     /// What is left of this place for a link: it does not hold the trace open.
     #[must_use]
     pub fn to_link(&self) -> Self {
-        self.span_context().map_or_else(Self::default, |context| Self(Context::new().with_remote_span_context(context)))
+        let Some(own) = self.span_context() else { return Self::default() };
+        let state = own.trace_state().clone();
+        let link = SpanContext::new(own.trace_id(), own.span_id(), own.trace_flags(), true, state);
+        Self(Context::new().with_remote_span_context(link))
     }
 
     /// W3C `traceparent` into the headers of a request.

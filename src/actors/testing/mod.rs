@@ -161,6 +161,7 @@ impl Bench {
             http: HttpClient::new(http).expect("a client"),
             template: UrlTemplate::parse(template).expect("a template"),
             gate: Gate::default(),
+            metrics: crate::telemetry::metrics::Metrics::default(),
             tracer: crate::telemetry::Tracer::default(),
             origin: Instant::now(),
             seed: 1,

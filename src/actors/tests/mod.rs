@@ -21,5 +21,9 @@ fn observed(adapters: &[(&str, u16, AdapterState)]) -> AdaptersObserved {
         port: *port,
         state: *state,
     });
-    AdaptersObserved { adapters: Arc::new(adapters.collect()), cause: Cause::here(CauseKind::AdaptersObserved) }
+    AdaptersObserved {
+        adapters: Arc::new(adapters.collect()),
+        polled_at: None,
+        cause: Cause::here(CauseKind::AdaptersObserved),
+    }
 }

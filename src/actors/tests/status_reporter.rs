@@ -251,3 +251,35 @@ fn a_new_reporter_takes_nothing_back_before_its_siblings_have_spoken() {
         assert_eq!((status(&bench), bench.api.count("PATCH")), (before, writes));
     });
 }
+
+#[test]
+fn changes_within_a_second_are_told_together_and_the_next_replace_them() {
+    run(async {
+        let bench = Bench::with_server();
+        let address = start(&bench);
+        address.do_send(changed());
+        pass(2.0).await;
+        bench.sync();
+        assert_eq!(status(&bench).get("lastChange"), None, "nothing was changed");
+        address.do_send(report(Fact::Changed("deleted Service a".to_owned())));
+        // Within the write's own second: with the write that follows it.
+        address.do_send(report(Fact::Changed("updated StatefulSet b".to_owned())));
+        pass(2.0).await;
+        let summary = || status(&bench)["lastChange"]["summary"].clone();
+        let first = summary().as_str().expect("told").to_owned();
+        assert!(first.contains("updated StatefulSet b"), "{first}");
+        assert!(status(&bench)["lastChange"]["time"].is_string());
+        bench.sync();
+        address.do_send(report(Fact::Changed("created Service c".to_owned())));
+        pass(2.0).await;
+        assert_eq!(summary(), "created Service c");
+
+        // Another life of the operator keeps what is there, and writes nothing for it.
+        bench.sync();
+        let writes = bench.api.writes().len();
+        let other = start(&bench);
+        other.do_send(changed());
+        pass(3.0).await;
+        assert_eq!((summary(), bench.api.writes().len()), (json!("created Service c"), writes));
+    });
+}

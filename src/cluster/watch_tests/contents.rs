@@ -85,7 +85,7 @@ async fn two_watches_with_different_seeds_do_not_relist_together() {
     let times = Arc::new(Mutex::new(Vec::new()));
     for seed in [1, 2] {
         let server = Server::new(|asked, _| if asked.is_list() { Reply::Json(200, list("5", &[])) } else { quiet() });
-        let stream = watch(server.client(), scope(Kind::Service), WatchPolicy::default(), seed);
+        let stream = watch(server.client(), scope(Kind::Service), WatchPolicy::default(), seed, Metrics::default());
         let mut stream = std::pin::pin!(stream);
         let _ = tokio::time::timeout(700 * S, async { while stream.next().await.is_some() {} }).await;
         times.lock().expect("test").push(server.lists()[1].at);
@@ -147,7 +147,7 @@ async fn a_secrets_last_applied_manifest_is_not_kept() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_asked_before_the_stream_is_polled() {
     let server = Server::new(|_, _| Reply::Unexpected);
-    let stream = watch(server.client(), scope(Kind::Service), no_resync(), 7);
+    let stream = watch(server.client(), scope(Kind::Service), no_resync(), 7, Metrics::default());
     tokio::time::sleep(HOUR).await;
     assert_eq!(server.asked().len(), 0);
     drop(stream);

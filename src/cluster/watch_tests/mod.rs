@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::scripted::{Asked, Reply, Server, event, failure, list};
 use super::{Cache, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
+use crate::telemetry::metrics::Metrics;
 
 const HOUR: Duration = Duration::from_hours(1);
 const S: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ fn quiet() -> Reply {
 async fn run(server: &Server, scope: WatchScope, policy: WatchPolicy, time: Duration) -> Vec<(Duration, WatchEvent)> {
     let start = Instant::now();
     let mut seen = Vec::new();
-    let stream = watch(server.client(), scope, policy, 7);
+    let stream = watch(server.client(), scope, policy, 7, Metrics::default());
     let mut stream = std::pin::pin!(stream);
     while let Ok(event) = tokio::time::timeout_at(start + time, stream.next()).await {
         seen.push((start.elapsed(), event.expect("a watch never ends")));

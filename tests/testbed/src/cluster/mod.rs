@@ -242,6 +242,8 @@ async fn make_client(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_mins(1));
+    // Else a connection that lay idle for 59 s would leave the answer to the next request one second.
+    config.reset_reader_on_write = true;
     config.proxy_url = None;
     Ok(kube::Client::try_from(config)?)
 }
