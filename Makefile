@@ -52,11 +52,11 @@ generate: ## Renew the generated files: manifests, dashboards, alerts, reference
 	$(CARGO) fmt --all
 
 .PHONY: bench
-bench: ## Measure: writes, pod starts, latencies, memory, the cost of traces; a table and target/bench.json (release build)
+bench: ## Measure: writes, pod starts, latencies, memory, the cost of traces; tables and target/bench.json (release build; ONLY=main or tracing)
 	@$(CONTROLPLANE) >/dev/null
 	@$(JAEGER) >/dev/null
 	$(CARGO) build --release --workspace --bins
-	target/release/bench --operator target/release/dittofs-operator --json target/bench.json
+	target/release/bench --operator target/release/dittofs-operator --json target/bench.json $(if $(ONLY),--only $(ONLY))
 
 .PHONY: audit
 audit: ## Licenses, sources and bans of all crates (needs cargo-deny)

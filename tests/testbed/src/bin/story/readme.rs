@@ -52,7 +52,7 @@ fn normalised(trace: &Trace, namespace: &str) -> Trace {
     let first = trace.start_us();
     let mut traces = Ids(BTreeMap::from([(trace.trace_id.clone(), TRACE.to_owned())]));
     let mut spans = Ids::default();
-    trace.trace_id = TRACE.to_owned();
+    trace.trace_id = traces.of(&trace.trace_id);
     for span in &mut trace.spans {
         span.trace_id = traces.of(&span.trace_id);
         span.span_id = spans.of(&span.span_id);
