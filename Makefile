@@ -5,16 +5,25 @@
 SHELL := bash
 CARGO ?= cargo
 CONTROLPLANE = bash tests/controlplane/build.sh
+JAEGER = bash tests/jaeger/build.sh
 
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
 
 .PHONY: run
-run: ## See it work: a control plane, a DittoFS stand-in and the operator (KEEP=1 keeps them running)
+run: ## See it work: a control plane, a DittoFS stand-in, Jaeger and the operator (KEEP=1 keeps them running)
 	@$(CONTROLPLANE) >/dev/null
+	@$(JAEGER) >/dev/null
 	@$(CARGO) build --workspace --bins
 	@target/debug/story --operator target/debug/dittofs-operator $(if $(KEEP),--keep)
+
+.PHONY: trace
+trace: ## As run, and renew the trace in README.md
+	@$(CONTROLPLANE) >/dev/null
+	@$(JAEGER) >/dev/null
+	@$(CARGO) build --workspace --bins
+	@target/debug/story --operator target/debug/dittofs-operator --readme README.md
 
 .PHONY: test
 test: ## Everything that must be green: format, lints, drift of generated files, all tests
@@ -38,13 +47,14 @@ test-real: ## Tests on the real control plane only
 
 .PHONY: generate
 generate: ## Renew the generated files: manifests, dashboards, alerts, reference pages, golden YAML
-	UPDATE_GOLDEN=1 $(CARGO) test --test drift
+	UPDATE_GOLDEN=1 $(CARGO) test --test drift --test log_lines
 	UPDATE_GOLDEN=1 $(CARGO) test --lib golden
 	$(CARGO) fmt --all
 
 .PHONY: bench
-bench: ## Measure: writes, pod starts, latencies, memory; a table and target/bench.json (release build)
+bench: ## Measure: writes, pod starts, latencies, memory, the cost of traces; a table and target/bench.json (release build)
 	@$(CONTROLPLANE) >/dev/null
+	@$(JAEGER) >/dev/null
 	$(CARGO) build --release --workspace --bins
 	target/release/bench --operator target/release/dittofs-operator --json target/bench.json
 

@@ -46,6 +46,11 @@ impl Backoff {
         plain.mul_f64(self.jitter.random_range(0.5..=1.0)).min(cap)
     }
 
+    /// The next delay, without its jitter: what is asked for is not used up.
+    pub fn upcoming(&self) -> Duration {
+        self.plain.current_interval.min(self.plain.max_interval)
+    }
+
     /// Starts again at `initial`; the jitter goes on where it was.
     pub fn reset(&mut self) {
         self.plain.reset();

@@ -57,6 +57,9 @@ pub struct RunArgs {
     /// Add series that name each server to /metrics: for small fleets.
     #[arg(long, env = "DITTOFS_METRICS_PER_SERVER")]
     pub metrics_per_server: bool,
+    /// Address of /debug/state, on localhost only: what every actor is doing, as JSON. Default: off.
+    #[arg(long, env = "DITTOFS_DEBUG_ADDR", value_name = "ADDRESS", value_parser = crate::debug::loopback)]
+    pub debug_addr: Option<SocketAddr>,
     /// What to log: a level, or levels per module (`info,dittofs_operator::dittofs=debug`).
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info,kube_client=error")]
     pub log: String,

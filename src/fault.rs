@@ -3,7 +3,7 @@
 //! Only a build with the feature `fault-injection` has them; in any other, every function here is constant. The
 //! variable `DITTOFS_FAULTS` lists them, separated by commas: `NAME` switches a behaviour on, `panic:POINT` panics the
 //! first time that the point is passed, `panic:POINT:N` the first N times, `panic:POINT:*` every time. `POINT@NAME`
-//! means the point in the actors of the DittoServer `NAME` alone.
+//! means the point in the actors of the DittoServer `NAME` alone, as does a behaviour `…@NAME`.
 
 /// Whether the behaviour `name` is switched on.
 #[cfg(feature = "fault-injection")]
@@ -14,6 +14,18 @@ pub fn on(name: &str) -> bool {
 /// Whether the behaviour `name` is switched on: never, in this build.
 #[cfg(not(feature = "fault-injection"))]
 pub const fn on(_name: &str) -> bool {
+    false
+}
+
+/// Whether the behaviour `name` is switched on in the actors of the DittoServer `server`, there alone or in every one.
+#[cfg(feature = "fault-injection")]
+pub fn on_for(name: &str, server: &str) -> bool {
+    injected::list().iter().any(|fault| fault == name || fault.split_once('@') == Some((name, server)))
+}
+
+/// Whether the behaviour `name` is switched on there: never, in this build.
+#[cfg(not(feature = "fault-injection"))]
+pub const fn on_for(_name: &str, _server: &str) -> bool {
     false
 }
 

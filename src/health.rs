@@ -1,12 +1,11 @@
 //! `/healthz` and `/readyz`.
 //!
-//! Alive: the actor system turns, which the Supervisor's heartbeat proves. Ready: every watch was listed once and the
+//! Alive: the actor system turns, which the Supervisor's heartbeat proves, and every actor answers. Ready: every watch was listed once and the
 //! process is not ending. The body says what is missing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -15,29 +14,22 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::actors::Deps;
-
-/// A heart that has not beaten for this long has stopped.
-const STANDSTILL: Duration = Duration::from_secs(10);
+use crate::actors::heart::Heart;
 
 /// What health is read from.
 #[derive(Clone)]
 pub struct Health {
     /// The deps, for the caches and the origin of time.
     pub deps: Arc<Deps>,
-    /// Milliseconds since the origin of the last heartbeat.
-    pub heart: Arc<AtomicU64>,
+    /// Whether the actors live.
+    pub heart: Arc<Heart>,
     /// Set when the process begins to end.
     pub ending: Arc<AtomicBool>,
 }
 
 impl Health {
     fn alive(&self) -> Result<(), String> {
-        let beat = Duration::from_millis(self.heart.load(Ordering::Relaxed));
-        let silent = self.deps.origin.elapsed().saturating_sub(beat);
-        if silent > STANDSTILL {
-            return Err(format!("the actor system has not turned for {} s\n", silent.as_secs()));
-        }
-        Ok(())
+        self.heart.standstill().map_or(Ok(()), |stopped| Err(format!("{stopped}\n")))
     }
 
     fn ready(&self) -> Result<(), String> {

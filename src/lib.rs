@@ -25,6 +25,7 @@ pub mod build;
 pub mod cli;
 pub mod cluster;
 pub mod crd;
+pub mod debug;
 pub mod dittofs;
 pub mod fault;
 #[cfg(test)]

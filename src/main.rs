@@ -77,6 +77,7 @@ async fn serve(arguments: RunArgs) -> ExitCode {
         health_addr: arguments.health_addr,
         metrics_addr: arguments.metrics_addr,
         metrics_per_server: arguments.metrics_per_server,
+        debug_addr: arguments.debug_addr,
         instance: arguments.instance,
     };
     let ended = run(options, &tracing).await;
@@ -86,7 +87,7 @@ async fn serve(arguments: RunArgs) -> ExitCode {
             tracing::error!("{error}");
             match error {
                 RunError::Connect(_) => ExitCode::from(3),
-                RunError::Health { .. } | RunError::Metrics { .. } => ExitCode::from(2),
+                RunError::Health { .. } | RunError::Metrics { .. } | RunError::Debug { .. } => ExitCode::from(2),
                 RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
             }
         }

@@ -16,10 +16,12 @@ use tracing::{error, info, warn};
 
 use crate::actors::cr_watcher::Watching;
 use crate::actors::gate::Gate;
+use crate::actors::heart::Heart;
 use crate::actors::specs::Specs;
 use crate::actors::supervisor::{Fatal, Shutdown, Supervisor};
 use crate::actors::{Caches, Deps};
 use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, WatchPolicy, connect, count_events};
+use crate::debug::{self, Debug};
 use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
 use crate::health::{self, Health};
 use crate::telemetry::export::Tracing;
@@ -41,6 +43,8 @@ pub struct Options {
     pub metrics_addr: Option<SocketAddr>,
     /// Whether series name servers.
     pub metrics_per_server: bool,
+    /// Where `/debug/state` is served; nowhere when unset.
+    pub debug_addr: Option<SocketAddr>,
     /// Name of this instance in events.
     pub instance: String,
 }
@@ -65,6 +69,14 @@ pub enum RunError {
     /// The metrics address cannot be listened on.
     #[error("cannot listen on --metrics-addr {address}: {source}; choose a free address")]
     Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The debug address cannot be listened on.
+    #[error("cannot listen on --debug-addr {address}: {source}; choose a free address")]
+    Debug {
         /// The address.
         address: SocketAddr,
         /// Why.
@@ -98,7 +110,7 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         seed: rand::random(),
         seeds: AtomicU64::new(0),
     });
-    let (heart, ending) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (heart, ending) = (Heart::new(deps.origin), Arc::new(AtomicBool::new(false)));
     let health = Health { deps: deps.clone(), heart: heart.clone(), ending: ending.clone() };
     let bound = health::serve(options.health_addr, health)
         .await
@@ -125,7 +137,12 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         (policy.min_list_interval, policy.resync) = (Duration::from_secs(1), Duration::from_secs(1));
     }
     let watching = Watching { namespace: options.namespace.clone(), policy };
-    let supervisor = Supervisor::new(deps.clone(), client, watching, heart, fatal_sender).start();
+    let supervisor = Supervisor::new(deps.clone(), client, watching, heart.clone(), fatal_sender).start();
+    if let Some(address) = options.debug_addr {
+        let debug = Debug { deps: deps.clone(), heart, supervisor: supervisor.clone() };
+        let bound = debug::serve(address, debug).await.map_err(|source| RunError::Debug { address, source })?;
+        info!(address = %bound, "serving /debug/state");
+    }
 
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),

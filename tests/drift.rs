@@ -44,6 +44,11 @@ fn the_page_about_traces_is_what_the_table_says() {
 }
 
 #[test]
+fn the_page_about_events_is_what_the_reasons_say() {
+    assert_current("docs/events.md", &dittofs_operator::cluster::events_markdown());
+}
+
+#[test]
 fn dashboards_and_monitoring_manifests_are_what_their_tables_say() {
     for (path, text) in dittofs_dashboards::files() {
         assert_current(&path, &text);

@@ -8,22 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, error_span, info, warn};
 
 use super::Deps;
+use super::inspect::{Inspect, failing};
 use super::lifeline::Lifeline;
 use super::messages::{
     AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
     Stop, Wire,
 };
+use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, NoticeKind};
+use crate::cluster::{CrRef, Kind, Reason};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, Over, ServerKey, ValidatedServer};
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -56,6 +59,7 @@ pub struct AdapterPoller {
     known: KnownSecret,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
+    trouble: Trouble,
     _lifeline: Lifeline,
 }
 
@@ -78,6 +82,7 @@ impl AdapterPoller {
     /// A poller that has asked nothing. `phase` in 0..1 delays its first poll by that share of the period.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, phase: f64, lifeline: Lifeline) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, Duration::from_secs(30), deps.next_seed());
+        let trouble = Trouble::new(deps.origin);
         Self {
             key,
             deps,
@@ -96,6 +101,7 @@ impl AdapterPoller {
             known: KnownSecret::default(),
             observed: None,
             fact: None,
+            trouble,
             _lifeline: lifeline,
         }
     }
@@ -247,28 +253,27 @@ impl AdapterPoller {
     fn failed(&mut self, error: &PollError) {
         let text = error.to_string();
         let (fact, reason) = match error.problem() {
-            Problem::Unreachable => (PollFact::Unreachable(text.clone()), "AuthAPIUnreachable"),
-            Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), "ReconcileFailed"),
+            Problem::Unreachable => (PollFact::Unreachable(text.clone()), Reason::AuthAPIUnreachable),
+            Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), Reason::ReconcileFailed),
             Problem::Auth if error.category() == "admin-unauthorized" => {
-                (PollFact::Refused(text.clone()), "AdminCredentialUnauthorized")
+                (PollFact::Refused(text.clone()), Reason::AdminCredentialUnauthorized)
             }
-            Problem::Auth => (PollFact::Refused(text.clone()), "AuthFailed"),
+            Problem::Auth => (PollFact::Refused(text.clone()), Reason::AuthFailed),
         };
-        let news = self.fact.as_ref().map(std::mem::discriminant) != Some(std::mem::discriminant(&fact));
         // A server that has not started yet, and has no administrator yet, is no trouble that somebody should look at.
         let young = matches!(fact, PollFact::Unreachable(_)) || error.category() == "admin-secret-missing";
         let starting = young && self.ready_replicas() == 0;
-        if news && !starting {
+        if !starting && let Some(again) = self.trouble.failed(reason.as_str()) {
             warn!(
                 namespace = self.key.namespace,
                 name = self.key.name,
                 category = error.category(),
                 error = text,
-                "the poll failed"
+                "the poll failed{again}"
             );
             if let Some(spec) = self.deps.spec(&self.key) {
                 let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
-                self.deps.event(&about, NoticeKind::Warning, reason, "PollAdapters", text, None);
+                self.deps.event_again(&about, reason, "PollAdapters", text, None, again.times);
             }
         }
         self.told(fact);
@@ -312,6 +317,12 @@ impl Handler<Poke> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: Poke, ctx: &mut Self::Context) {
         crate::fault::hit_for("adapter-poller.handler", &self.key.name);
+        if crate::fault::on_for("adapter-poller.block", &self.key.name) {
+            ctx.wait(actix::fut::wrap_future(std::future::pending()));
+        }
+        if crate::fault::on_for("block-all", &self.key.name) {
+            std::thread::sleep(Duration::from_hours(1));
+        }
         let Some(server) = self.server() else {
             self.stop(ctx);
             return;
@@ -427,13 +438,24 @@ impl Handler<Polled> for AdapterPoller {
                     let note = "The operator's account at the server was provisioned".to_owned();
                     let related =
                         Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
-                    self.deps.event(&about, NoticeKind::Normal, "AuthProvisioned", "ProvisionAccount", note, related);
+                    self.deps.event(&about, Reason::AuthProvisioned, "ProvisionAccount", note, related);
                 }
                 if let Some(error) = &poll.vault_error {
-                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again");
+                    if let Some(again) = self.trouble.failed("storing the tokens") {
+                        warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again{again}");
+                    }
                     if let Some(session) = &mut self.session {
                         session.forget();
                     }
+                }
+                if let Some(over) = Over::all(self.trouble.ended()) {
+                    let what = &over.what;
+                    info!(
+                        namespace = self.key.namespace,
+                        name = self.key.name,
+                        what,
+                        "the poll works again after {over}"
+                    );
                 }
                 let diff = self.observe(&poll, settings);
                 let end = if diff.is_some() { PollEnd::Changed } else { PollEnd::Unchanged };
@@ -449,18 +471,22 @@ impl Handler<Polled> for AdapterPoller {
                 failed_span(&span, error.category(), &error.to_string());
                 self.deps.metrics.polled(&self.key, started, PollEnd::Failed(error.category(), error.problem()));
                 self.failed(&error);
+                self.trouble.settle();
                 self.backoff.next().min(settings.period)
             }
             None => {
                 failed_span(&span, "panic", "the poll panicked");
                 self.deps.metrics.job_panicked(Role::AdapterPoller);
                 self.deps.metrics.polled(&self.key, started, PollEnd::Panicked);
-                warn!(
-                    namespace = self.key.namespace,
-                    name = self.key.name,
-                    actor = Role::AdapterPoller.as_str(),
-                    "a poll panicked; it is tried again"
-                );
+                if let Some(again) = self.trouble.failed("panic") {
+                    warn!(
+                        namespace = self.key.namespace,
+                        name = self.key.name,
+                        actor = Role::AdapterPoller.as_str(),
+                        "a poll panicked; it is tried again{again}"
+                    );
+                }
+                self.trouble.settle();
                 self.backoff.next().min(settings.period)
             }
         };
@@ -468,6 +494,36 @@ impl Handler<Polled> for AdapterPoller {
             delay = Duration::ZERO;
         }
         self.arm(ctx, delay);
+    }
+}
+
+impl Handler<Inspect> for AdapterPoller {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let (result, error) = match &self.fact {
+            None => (None, None),
+            Some(PollFact::Answered) => (Some("answered"), None),
+            Some(PollFact::Stopped) => (Some("stopped"), None),
+            Some(PollFact::Unreachable(error)) => (Some("unreachable"), Some(error)),
+            Some(PollFact::Refused(error)) => (Some("refused"), Some(error)),
+            Some(PollFact::BadAnswer(error)) => (Some("bad-answer"), Some(error)),
+        };
+        let state = json!({
+            "slot": match (self.under_way.is_some(), self.again) {
+                (false, _) => "idle",
+                (true, false) => "running",
+                (true, true) => "running-dirty",
+            },
+            "lastPollSecondsAgo": self.started.map(|started| started.elapsed().as_secs_f64()),
+            "lastResult": result,
+            "lastError": error,
+            "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
+            "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
+            "timerArmed": self.timer.is_some(),
+            "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
+            "failing": failing(&self.trouble),
+        });
+        MessageResult(state)
     }
 }
 

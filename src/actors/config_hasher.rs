@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Deps;
 use super::done::Done;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::{Inspect, prefix};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
+use super::trouble::Trouble;
 use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, jwt_secret, render};
-use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
+use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
@@ -173,6 +175,8 @@ impl Worker for ConfigHasher {
             key: self.key.clone(),
             known: self.config_map.clone(),
             done: Done::default(),
+            trouble: self.flight.trouble(),
+            foreign: None,
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
@@ -216,6 +220,9 @@ struct Run {
     key: ServerKey,
     known: Option<(String, String)>,
     done: Done,
+    trouble: Trouble,
+    /// The ConfigMap's name, when it is somebody else's.
+    foreign: Option<String>,
 }
 
 /// The values that a Secret contributes, or why it cannot.
@@ -238,13 +245,13 @@ impl Run {
             let _ = self.deps.cluster.get(Kind::Secret, "default", &server.names().jwt_secret()).await;
         }
         let yaml = render(&server);
-        let config_map = match self.keep_config_map(&server, &about, &yaml).await {
+        let config_map = match self.keep_config_map(&server, &yaml).await {
             Ok(known) => known,
-            Err(fact) => return Outcome::Failed { fact, done: self.done },
+            Err(fact) => return self.failed(&about, fact),
         };
         let read = match self.keep_secrets(&server).await {
             Ok(read) => read,
-            Err(fact) => return Outcome::Failed { fact, done: self.done },
+            Err(fact) => return self.failed(&about, fact),
         };
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
@@ -267,16 +274,37 @@ impl Run {
             (HashInput::Hash(hash), ConfigFact::Valid { generation })
         } else {
             let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));
-            warn!(namespace = self.key.namespace, name = self.key.name, "the config hash is held: {text}");
+            if let Some(again) = self.trouble.failed("Secrets") {
+                let why = &text;
+                warn!(namespace = self.key.namespace, name = self.key.name, why, "the config hash is held{again}");
+            }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
         Outcome::Hashed { generation, hash, fact, config_map, retry, done: self.done }
     }
 
+    fn failed(self, about: &CrRef, fact: ConfigFact) -> Outcome {
+        if let ConfigFact::Failed { text, .. } = &fact
+            && let Some(again) = self.trouble.failed("config")
+        {
+            let error = text;
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                error,
+                "the config cannot be reconciled{again}"
+            );
+            if let Some(name) = self.foreign {
+                let related = Some((Kind::ConfigMap, name));
+                self.deps.event_again(about, Reason::NotOwned, "KeepConfigMap", text.clone(), related, again.times);
+            }
+        }
+        Outcome::Failed { fact, done: self.done }
+    }
+
     async fn keep_config_map(
         &mut self,
         server: &ValidatedServer,
-        about: &CrRef,
         yaml: &str,
     ) -> Result<Option<(String, String)>, ConfigFact> {
         let names = server.names();
@@ -320,15 +348,7 @@ impl Run {
             }
             Decision::NotOwned => {
                 let text = format!("ConfigMap {name} belongs to somebody else; rename or remove it");
-                let note = text.clone();
-                self.deps.event(
-                    about,
-                    NoticeKind::Warning,
-                    "NotOwned",
-                    "KeepConfigMap",
-                    note,
-                    Some((Kind::ConfigMap, name)),
-                );
+                self.foreign = Some(name);
                 return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text });
             }
         };
@@ -424,6 +444,22 @@ impl Run {
             }
         }
         Values::Found(found)
+    }
+}
+
+impl Handler<Inspect> for ConfigHasher {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        if let Some(Hashed { generation, hash, .. }) = &self.last {
+            let hash = match hash {
+                HashInput::Hash(hash) => prefix(hash),
+                HashInput::Held => "held",
+                HashInput::Pending => "pending",
+            };
+            state["last"] = json!({"generation": generation, "hash": hash});
+        }
+        MessageResult(state)
     }
 }
 

@@ -10,11 +10,12 @@ use actix::prelude::*;
 use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Deps;
 use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, Seen, Sighting, Stop};
+use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
 use crate::reconcile::{ServerKey, meta};
@@ -68,10 +69,11 @@ impl CrWatcher {
         let (deps, supervisor) = (self.deps.clone(), self.supervisor.clone());
         let task = tokio::spawn(async move {
             let mut first = true;
+            let trouble = Trouble::new(deps.origin);
             while let Some(event) = events.next().await {
                 crate::fault::hit("cr-watcher.event");
                 let listed = matches!(event, WatchEvent::Listed(_));
-                note(kind, &event);
+                note(kind, &event, first, &trouble);
                 for what in take_in(&deps, kind, event) {
                     let cause =
                         if kind == Kind::DittoServer { CauseKind::ServerChanged } else { CauseKind::ObjectChanged };
@@ -162,13 +164,22 @@ fn secrets(event: &WatchEvent) -> Vec<Sighting> {
     }
 }
 
-fn note(kind: Kind, event: &WatchEvent) {
+/// What is worth a line of a watch; a repeated list is none, unless something differs.
+fn note(kind: Kind, event: &WatchEvent, first: bool, trouble: &Trouble) {
     match event {
+        WatchEvent::Listed(objects) if !first => debug!(kind = kind.name(), objects = objects.len(), "listed again"),
         WatchEvent::Listed(objects) => info!(kind = kind.name(), objects = objects.len(), "listed"),
         WatchEvent::Trouble { error, category } => {
-            warn!(kind = kind.name(), category, error, "the watch is in trouble and goes on trying");
+            if let Some(again) = trouble.failed("watch") {
+                warn!(kind = kind.name(), category, error, "the watch is in trouble and goes on trying{again}");
+            }
+            trouble.settle();
         }
-        WatchEvent::Recovered => info!(kind = kind.name(), "the watch works again"),
+        WatchEvent::Recovered => {
+            for over in trouble.ended() {
+                info!(kind = kind.name(), "the watch works again after {over}");
+            }
+        }
         WatchEvent::Applied(_) | WatchEvent::Deleted(_) => {}
     }
 }

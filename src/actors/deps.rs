@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::gate::Gate;
 use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
-use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, Notice, NoticeKind};
+use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, Notice, NoticeKind, Reason};
 use crate::dittofs::{HttpClient, UrlTemplate};
 use crate::reconcile::ServerKey;
 use crate::reconcile::drift::drifted_by;
-use crate::telemetry::Tracer;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{TraceContext, Tracer};
 
 /// What the watches have seen.
 #[derive(Default)]
@@ -82,21 +82,35 @@ impl Deps {
         live.map(|live| drifted_by(live, wanted, FIELD_MANAGER, unasked)).unwrap_or_default()
     }
 
-    /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile.
+    /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile. It carries
+    /// the current trace.
     pub fn event(
         &self,
         about: &CrRef,
-        kind: NoticeKind,
-        reason: &'static str,
+        reason: Reason,
         action: &'static str,
         note: String,
         related: Option<(Kind, String)>,
     ) {
+        self.event_again(about, reason, action, note, related, 1);
+    }
+
+    /// The same for what happened `times` times since it was told last.
+    pub fn event_again(
+        &self,
+        about: &CrRef,
+        reason: Reason,
+        action: &'static str,
+        note: String,
+        related: Option<(Kind, String)>,
+        times: u32,
+    ) {
         let Some(pass) = self.gate.enter() else { return };
         let (events, metrics, about) = (self.events.clone(), self.metrics.clone(), about.clone());
+        let trace = TraceContext::current().trace_id();
         tokio::spawn(async move {
-            let outcome = events.publish(&about, Notice { kind, reason, action, note, related }).await;
-            metrics.event_published(kind == NoticeKind::Warning, outcome);
+            let outcome = events.publish(&about, Notice { reason, action, note, related, times, trace }).await;
+            metrics.event_published(reason.kind() == NoticeKind::Warning, outcome);
             drop(pass);
         });
     }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, error, error_span};
+use tracing::{Instrument, Span, error, error_span, info};
 
 use super::Deps;
 use super::gate::Gate;
 use super::messages::{Cause, CauseKind, Role};
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::reconcile::{ServerKey, Slot};
 use crate::telemetry::metrics::doing::Doing;
@@ -76,6 +77,7 @@ pub struct Flight {
     /// Ends the worker's hold.
     held: Option<SpawnHandle>,
     job: Option<AbortHandle>,
+    trouble: Trouble,
 }
 
 impl Flight {
@@ -95,11 +97,37 @@ impl Flight {
             retry: None,
             held: None,
             job: None,
+            trouble: Trouble::new(deps.origin),
         }
     }
 
     fn tell_slot(&self) {
         self.metrics.slot(&self.key, self.role, self.slot);
+    }
+
+    /// Whether a job is under way, and whether another is to follow.
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// How many causes the next run will answer.
+    pub fn waiting(&self) -> usize {
+        self.causes.len()
+    }
+
+    /// Whether another attempt waits for its time.
+    pub fn is_retrying(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// The delays between attempts.
+    pub fn backoff(&self) -> &Backoff {
+        &self.backoff
+    }
+
+    /// What the worker fails at.
+    pub fn trouble(&self) -> Trouble {
+        self.trouble.clone()
     }
 
     /// Whether a job is under way.
@@ -181,9 +209,13 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
     let verdict = if let Ok(outcome) = result {
         worker.landed(outcome)
     } else {
-        let Flight { key, role, .. } = worker.flight();
+        let Flight { key, role, trouble, .. } = worker.flight();
         failed(&span, "panic", "the job panicked");
-        error!(namespace = key.namespace, name = key.name, actor = role.as_str(), "a job panicked; it is tried again");
+        if let Some(again) = trouble.failed("job") {
+            let actor = role.as_str();
+            error!(namespace = key.namespace, name = key.name, actor, "a job panicked; it is tried again{again}");
+        }
+        trouble.hold();
         Verdict::Retry
     };
     let flight = worker.flight();
@@ -194,6 +226,20 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
         Verdict::Retry => Outcome::Failed,
     };
     flight.metrics.reconciled(&flight.key, flight.role, outcome, worked);
+    if matches!(verdict, Verdict::After(_)) {
+        // What waits for its time found out nothing.
+        flight.trouble.settle();
+    } else {
+        for over in flight.trouble.ended() {
+            info!(
+                namespace = flight.key.namespace,
+                name = flight.key.name,
+                actor = flight.role.as_str(),
+                what = over.what,
+                "works again after {over}"
+            );
+        }
+    }
     let delay = match verdict {
         Verdict::Settled => {
             flight.backoff.reset();

@@ -229,6 +229,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// All children.
+    pub const ALL: [Self; 6] = [
+        Self::CrWatcher,
+        Self::ConfigHasher,
+        Self::AdapterPoller,
+        Self::ServiceReconciler,
+        Self::PortReconciler,
+        Self::StatusReporter,
+    ];
+
     /// Name of the span of its work.
     pub fn work(self) -> &'static str {
         match self {

@@ -12,6 +12,8 @@ pub mod deps;
 pub mod done;
 pub mod flight;
 pub mod gate;
+pub mod heart;
+pub mod inspect;
 pub mod lifeline;
 pub mod messages;
 pub mod port_reconciler;
@@ -23,6 +25,7 @@ pub mod supervisor;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod trouble;
 pub mod vault;
 
 pub use deps::{Caches, Deps};

@@ -15,11 +15,13 @@ use tracing::{debug, info, warn};
 use super::Deps;
 use super::done::{Done, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use super::specs::Spec;
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, KubeError, NoticeKind};
+use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
 use crate::reconcile::status::PortsFact;
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
@@ -150,6 +152,7 @@ impl Worker for PortReconciler {
             cause: cause.kind,
             done: Done::default(),
             polled_at: self.polled_at,
+            trouble: self.flight.trouble(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
@@ -194,6 +197,7 @@ struct Run {
     cause: CauseKind,
     done: Done,
     polled_at: Option<Instant>,
+    trouble: Trouble,
 }
 
 impl Run {
@@ -212,6 +216,7 @@ impl Run {
             // What was said about the StatefulSet before stays true until the hash of this generation comes.
             Some(Plan::Wait(_)) => {
                 self.done.note("wait");
+                self.trouble.hold();
                 return self.end(None, Verdict::Settled);
             }
             _ => {}
@@ -219,18 +224,14 @@ impl Run {
         match self.write(&spec, &server, &name).await {
             Ok(outcome) => outcome,
             Err(error) => {
-                warn!(namespace = self.key.namespace, name, error = %error, "the StatefulSet cannot be reconciled");
-                let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
                 let note = format!("StatefulSet {name}: {error}");
                 let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
-                self.deps.event(
-                    &about,
-                    NoticeKind::Warning,
-                    "ReconcileFailed",
-                    "ReconcileStatefulSet",
-                    note,
-                    Some((Kind::StatefulSet, name)),
-                );
+                if let Some(again) = self.trouble.failed(&format!("StatefulSet {name}")) {
+                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the StatefulSet cannot be reconciled{again}");
+                    let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+                    let (action, related) = ("ReconcileStatefulSet", Some((Kind::StatefulSet, name)));
+                    self.deps.event_again(&about, Reason::ReconcileFailed, action, note, related, again.times);
+                }
                 self.end(Some(fact), Verdict::Retry)
             }
         }
@@ -281,7 +282,11 @@ impl Run {
                     self.done.note("not-owned");
                     let note = format!("StatefulSet {name} belongs to somebody else; rename or remove it");
                     let fact = PortsFact { problem: Some(note.clone()), ..PortsFact::default() };
-                    self.deps.event(&about, NoticeKind::Warning, "NotOwned", "ReconcileStatefulSet", note, related);
+                    if let Some(again) = self.trouble.failed(&format!("StatefulSet {name}")) {
+                        warn!(namespace, name = self.key.name, "the StatefulSet belongs to somebody else{again}");
+                        let (reason, action) = (Reason::NotOwned, "ReconcileStatefulSet");
+                        self.deps.event_again(&about, reason, action, note, related, again.times);
+                    }
                     return Ok(self.end(Some(fact), Verdict::Retry));
                 }
                 Plan::BeingDeleted => {
@@ -296,14 +301,7 @@ impl Run {
                         info!(namespace, name = self.key.name, cause = self.cause.as_str(), "created the StatefulSet");
                         let note = format!("Created StatefulSet {name}");
                         self.done.did("create", note.clone());
-                        self.deps.event(
-                            &about,
-                            NoticeKind::Normal,
-                            "Created",
-                            "CreateStatefulSet",
-                            note,
-                            related.clone(),
-                        );
+                        self.deps.event(&about, Reason::Created, "CreateStatefulSet", note, related.clone());
                     }
                     made.map(|made| (made, false))
                 }
@@ -351,8 +349,7 @@ impl Run {
                                 format!("Container ports of StatefulSet {name} follow the adapters: {changes}{held}");
                             self.deps.event(
                                 &about,
-                                NoticeKind::Normal,
-                                "ContainerPortsUpdated",
+                                Reason::ContainerPortsUpdated,
                                 "ReplaceStatefulSet",
                                 note,
                                 related.clone(),
@@ -412,6 +409,17 @@ impl Run {
             answered: self.polled_at,
             last_write: doing::last_write(),
         }
+    }
+}
+
+impl Handler<Inspect> for PortReconciler {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        state["knowsAdapters"] = self.adapters.is_some().into();
+        state["hashOfGeneration"] = self.hashed.as_ref().map(|(generation, _)| *generation).into();
+        state["problem"] = self.last.as_ref().and_then(|last| last.problem.clone()).into();
+        MessageResult(state)
     }
 }
 

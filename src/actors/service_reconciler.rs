@@ -15,10 +15,12 @@ use tracing::{info, warn};
 use super::Deps;
 use super::done::{Done, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Deletion, Kind, KubeError, NoticeKind};
+use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
     Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
@@ -149,6 +151,7 @@ impl Worker for ServiceReconciler {
             done: Done::default(),
             polled_at: self.polled_at,
             lagging: 0,
+            trouble: self.flight.trouble(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
@@ -198,6 +201,7 @@ struct Run {
     done: Done,
     polled_at: Option<Instant>,
     lagging: usize,
+    trouble: Trouble,
 }
 
 /// What became of one Service.
@@ -213,14 +217,17 @@ enum Kept {
 impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("service-reconciler.job", &self.key.name);
-        let idle = |run: Self| Outcome {
-            fact: None,
-            settled: run.settled,
-            verdict: Verdict::Settled,
-            changes: Vec::new(),
-            answered: None,
-            last_write: None,
-            lagging: 0,
+        let idle = |run: Self| {
+            run.trouble.hold();
+            Outcome {
+                fact: None,
+                settled: run.settled,
+                verdict: Verdict::Settled,
+                changes: Vec::new(),
+                answered: None,
+                last_write: None,
+                lagging: 0,
+            }
         };
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
         let Ok(server) = spec.server.clone() else { return idle(self) };
@@ -263,10 +270,16 @@ impl Run {
                 Err(error) => {
                     failed = true;
                     let note = format!("Service {}: {error}", ensure.name);
-                    warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled");
-                    let reason = if ensure.adapter.is_some() { "AdapterServiceFailed" } else { "ReconcileFailed" };
-                    let related = Some((Kind::Service, ensure.name.clone()));
-                    self.deps.event(&about, NoticeKind::Warning, reason, "KeepService", note.clone(), related);
+                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
+                        let reason = if ensure.adapter.is_some() {
+                            Reason::AdapterServiceFailed
+                        } else {
+                            Reason::ReconcileFailed
+                        };
+                        let related = Some((Kind::Service, ensure.name.clone()));
+                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
+                    }
                     fact.problems.push(note);
                 }
             }
@@ -308,7 +321,7 @@ impl Run {
                 self.done.did("delete", format!("deleted Service {}: {}", remove.name, remove.why));
                 if remove.adapter.is_some() {
                     let note = format!("Deleted Service {}: {}", remove.name, remove.why);
-                    self.deps.event(about, NoticeKind::Normal, "AdapterServiceDeleted", "DeleteService", note, related);
+                    self.deps.event(about, Reason::AdapterServiceDeleted, "DeleteService", note, related);
                 }
                 Ok(())
             }
@@ -316,15 +329,11 @@ impl Run {
             Ok(Deletion::OtherObject) => self.is_another(remove).await,
             Err(error) => {
                 let note = format!("Service {} cannot be deleted: {error}", remove.name);
-                warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted");
-                self.deps.event(
-                    about,
-                    NoticeKind::Warning,
-                    "AdapterServiceFailed",
-                    "DeleteService",
-                    note.clone(),
-                    related,
-                );
+                if let Some(again) = self.trouble.failed(&format!("deletion of Service {}", remove.name)) {
+                    warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted{again}");
+                    let (reason, action) = (Reason::AdapterServiceFailed, "DeleteService");
+                    self.deps.event_again(about, reason, action, note.clone(), related, again.times);
+                }
                 Err(note)
             }
         }
@@ -375,7 +384,22 @@ impl Run {
                 Decision::NotOwned => {
                     let note = format!("Service {name} belongs to somebody else; rename or remove it");
                     self.done.note("not-owned");
-                    self.deps.event(about, NoticeKind::Warning, "NotOwned", "KeepService", note.clone(), related);
+                    if let Some(again) = self.trouble.failed(&format!("Service {name}")) {
+                        warn!(
+                            namespace,
+                            name = self.key.name,
+                            service = name,
+                            "the Service belongs to somebody else{again}"
+                        );
+                        self.deps.event_again(
+                            about,
+                            Reason::NotOwned,
+                            "KeepService",
+                            note.clone(),
+                            related,
+                            again.times,
+                        );
+                    }
                     return Ok(Kept::Problem(note));
                 }
                 Decision::Create(object) => self.create(about, ensure, &object).await,
@@ -423,7 +447,7 @@ impl Run {
             let port = made.pointer("/spec/ports/0/port").map(Value::to_string).unwrap_or_default();
             let note = format!("Created Service {} for adapter {adapter} on port {port}", ensure.name);
             let related = Some((Kind::Service, ensure.name.clone()));
-            self.deps.event(about, NoticeKind::Normal, "AdapterServiceCreated", "CreateService", note, related);
+            self.deps.event(about, Reason::AdapterServiceCreated, "CreateService", note, related);
         }
         Ok(made)
     }
@@ -451,7 +475,7 @@ impl Run {
         if ensure.adapter.is_some() {
             let note = format!("Updated Service {name}: {changes}");
             let related = Some((Kind::Service, name.clone()));
-            self.deps.event(about, NoticeKind::Normal, "AdapterServiceUpdated", "ReplaceService", note, related);
+            self.deps.event(about, Reason::AdapterServiceUpdated, "ReplaceService", note, related);
         }
         match decide(Some(&stored), &ensure.desired, &server.uid) {
             Decision::Replace(again, _) => {
@@ -462,6 +486,19 @@ impl Run {
             }
         }
         Ok(stored)
+    }
+}
+
+impl Handler<Inspect> for ServiceReconciler {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        state["knowsAdapters"] = self.adapters.is_some().into();
+        if let Some(last) = &self.last {
+            state["waiting"] = last.waiting.clone().into();
+            state["problems"] = last.problems.clone().into();
+        }
+        MessageResult(state)
     }
 }
 

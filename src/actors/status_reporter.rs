@@ -15,10 +15,12 @@ use tracing::{debug, info, warn};
 use super::Deps;
 use super::done::Done;
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
+use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
-use crate::cluster::{CrRef, NoticeKind};
+use super::trouble::Trouble;
+use crate::cluster::{CrRef, Reason};
 use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
@@ -145,6 +147,7 @@ impl Worker for StatusReporter {
             key: self.key.clone(),
             facts: self.facts.clone(),
             written: self.written.clone(),
+            trouble: self.flight.trouble(),
         };
         Box::pin(async move { Box::pin(run.report()).await })
     }
@@ -170,6 +173,7 @@ struct Run {
     key: ServerKey,
     facts: Facts,
     written: Option<Written>,
+    trouble: Trouble,
 }
 
 impl Run {
@@ -205,12 +209,15 @@ impl Run {
             }
             Err(error) => {
                 done.tell(Some(&error.to_string()));
-                warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written");
-                if !error.is_transient() {
+                let told = self.trouble.failed("status");
+                if let Some(again) = told {
+                    warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "status cannot be written{again}");
+                }
+                if let Some(again) = told.filter(|_| !error.is_transient()) {
                     // Such as a spec in which nothing has its place any more: an event is all that can be left there.
                     let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
                     let note = error.to_string();
-                    self.deps.event(&about, NoticeKind::Warning, "ReconcileFailed", "WriteStatus", note, None);
+                    self.deps.event_again(&about, Reason::ReconcileFailed, "WriteStatus", note, None, again.times);
                 }
                 Outcome { written: None, told: None, verdict: Verdict::Retry }
             }
@@ -290,6 +297,15 @@ fn log_transition(key: &ServerKey, before: Option<&Value>, after: &Value) {
         && old.map(|(status, _)| status).as_ref() != Some(&status)
     {
         info!(namespace = key.namespace, name = key.name, ready = status, why, "readiness changed");
+    }
+}
+
+impl Handler<Inspect> for StatusReporter {
+    type Result = MessageResult<Inspect>;
+    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
+        let mut state = self.flight.state();
+        state["lastWriteSecondsAgo"] = self.written.as_ref().map(|written| written.at.elapsed().as_secs()).into();
+        MessageResult(state)
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -20,6 +19,8 @@ use super::Deps;
 use super::adapter_poller::AdapterPoller;
 use super::config_hasher::ConfigHasher;
 use super::cr_watcher::{CrWatcher, Watching};
+use super::heart::{HEARTBEAT, Heart, Pulse, ROUND};
+use super::inspect::{Census, Member};
 use super::lifeline::Lifeline;
 use super::messages::{
     Cause, CauseKind, ChildEnded, CredentialsTouched, Peers, Poke, Resend, Role, Seen, ServerReachable, Sighting, Stop,
@@ -29,6 +30,7 @@ use super::port_reconciler::PortReconciler;
 use super::service_reconciler::ServiceReconciler;
 use super::specs::Spec;
 use super::status_reporter::StatusReporter;
+use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::cluster::Kind;
 use crate::reconcile::{ServerKey, secrets_used};
@@ -44,8 +46,6 @@ const BUDGET: usize = 5;
 const BUDGET_WINDOW: Duration = Duration::from_mins(1);
 /// First and longest delay before a child is started anew.
 const RESPAWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// How often the heart beats; `/healthz` fails when it stops.
-const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The finalizer that the Go operator sets.
 const GO_FINALIZER: &str = "dittofs.dittofs.com/finalizer";
 
@@ -73,7 +73,8 @@ pub struct Supervisor {
     /// An end is no surprise any more.
     shutting_down: bool,
     lives: u64,
-    heart: Arc<AtomicU64>,
+    heart: Arc<Heart>,
+    beats: u64,
     fatal: UnboundedSender<Fatal>,
 }
 
@@ -84,6 +85,7 @@ struct Family {
     print: (i64, bool, Value, Value),
     ready: bool,
     metrics: Metrics,
+    pulse: Arc<Pulse>,
     hasher: (Addr<ConfigHasher>, u64),
     poller: (Addr<AdapterPoller>, u64),
     services: (Addr<ServiceReconciler>, u64),
@@ -97,13 +99,13 @@ struct Restarts {
 }
 
 impl Supervisor {
-    /// A Supervisor without families. `heart` is set to milliseconds since the deps' origin at each beat; `fatal`
+    /// A Supervisor without families. `heart` beats with it and has the pulse of its children; `fatal`
     /// tells the process why it has to end.
     pub fn new(
         deps: Arc<Deps>,
         client: kube::Client,
         watching: Watching,
-        heart: Arc<AtomicU64>,
+        heart: Arc<Heart>,
         fatal: UnboundedSender<Fatal>,
     ) -> Self {
         Self {
@@ -118,6 +120,7 @@ impl Supervisor {
             shutting_down: false,
             lives: 0,
             heart,
+            beats: 0,
             fatal,
         }
     }
@@ -137,13 +140,29 @@ impl Supervisor {
             lifeline,
         );
         self.watcher = Some((watcher.start(), life));
+        self.heart.watcher().reset(Role::CrWatcher);
     }
 
-    fn beat(&self, ctx: &mut Context<Self>) {
-        let now = u64::try_from(self.deps.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heart.store(now, Ordering::Relaxed);
+    fn beat(&mut self, ctx: &mut Context<Self>) {
+        self.heart.beat();
+        self.feel_pulses();
         self.deps.metrics.heartbeat();
         ctx.run_later(HEARTBEAT, |supervisor, ctx| supervisor.beat(ctx));
+    }
+
+    /// Asks the children of every [`ROUND`]th family, and the watcher once a round, whether they live.
+    fn feel_pulses(&mut self) {
+        self.beats += 1;
+        let part = self.beats % ROUND;
+        for (_, family) in (0..ROUND).cycle().zip(self.families.values()).filter(|(number, _)| *number == part) {
+            family.feel_pulse(&self.heart);
+        }
+        if part == 0
+            && let Some((watcher, _)) = &self.watcher
+            && let Some(beat) = self.heart.ask(&self.heart.watcher(), Role::CrWatcher)
+        {
+            watcher.do_send(beat);
+        }
     }
 
     /// Looks at one server: starts its family, stops it, starts another for another uid, or tells it of the change.
@@ -204,10 +223,12 @@ impl Supervisor {
         let phase = if at_start { spread(deps.next_seed()) } else { 0.0 };
         let (lifeline, life) = self.lifeline(ctx, own, Role::AdapterPoller);
         let poller = (AdapterPoller::new(key.clone(), deps, peers, phase, lifeline).start(), life);
+        let pulse = self.heart.family(key);
         Family {
             uid: spec.uid.clone(),
             print,
             ready: false,
+            pulse,
             metrics: self.deps.metrics.clone(),
             hasher,
             poller,
@@ -222,6 +243,7 @@ impl Supervisor {
         if let Some(family) = self.families.remove(key) {
             family.stop();
             self.deps.metrics.server_went(key);
+            self.heart.forget(key);
         }
         self.restarts.retain(|(owner, _), _| owner.as_ref() != Some(key));
         for users in self.secrets.values_mut() {
@@ -264,6 +286,7 @@ impl Supervisor {
         let work = async move {
             let _pass = pass;
             let mut backoff = Backoff::new(RESPAWN.0, RESPAWN.1, deps.next_seed());
+            let trouble = Trouble::new(deps.origin);
             while deps.spec(&key).is_some_and(|spec| spec.uid == uid) {
                 match deps.cluster.remove_finalizer(&key, &uid, GO_FINALIZER, &finalizers).await {
                     Ok(()) => {
@@ -274,7 +297,9 @@ impl Supervisor {
                     // Somebody else changed the list; the watch brings it, and with it another attempt.
                     Err(error) if error.is_conflict() => return,
                     Err(error) => {
-                        warn!(namespace = key.namespace, name = key.name, error = %error, "the finalizer cannot be released");
+                        if let Some(again) = trouble.failed("finalizer") {
+                            warn!(namespace = key.namespace, name = key.name, error = %error, "the finalizer cannot be released{again}");
+                        }
                     }
                 }
                 tokio::time::sleep(backoff.next()).await;
@@ -400,6 +425,7 @@ impl Supervisor {
             }
             Role::CrWatcher => {}
         }
+        family.pulse.reset(end.role);
         family.rewire();
         family.poke_all(&Cause::here(CauseKind::Start));
     }
@@ -426,6 +452,26 @@ fn spread(seed: u64) -> f64 {
 }
 
 impl Family {
+    fn feel_pulse(&self, heart: &Heart) {
+        let ask = |role| heart.ask(&self.pulse, role);
+        ask(Role::ConfigHasher).map(|beat| self.hasher.0.do_send(beat));
+        ask(Role::AdapterPoller).map(|beat| self.poller.0.do_send(beat));
+        ask(Role::ServiceReconciler).map(|beat| self.services.0.do_send(beat));
+        ask(Role::PortReconciler).map(|beat| self.ports.0.do_send(beat));
+        ask(Role::StatusReporter).map(|beat| self.status.0.do_send(beat));
+    }
+
+    fn members(&self, key: &ServerKey) -> [Member; 5] {
+        [
+            (Role::ConfigHasher, self.hasher.0.clone().recipient()),
+            (Role::AdapterPoller, self.poller.0.clone().recipient()),
+            (Role::ServiceReconciler, self.services.0.clone().recipient()),
+            (Role::PortReconciler, self.ports.0.clone().recipient()),
+            (Role::StatusReporter, self.status.0.clone().recipient()),
+        ]
+        .map(|(role, address)| Member { key: key.clone(), role, address })
+    }
+
     fn poke_all(&self, cause: &Cause) {
         self.hasher.0.do_send(Poke(cause.to(&self.metrics, Role::ConfigHasher)));
         self.poller.0.do_send(Poke(cause.to(&self.metrics, Role::AdapterPoller)));
@@ -541,6 +587,13 @@ impl Handler<ChildEnded> for Supervisor {
             "the actor ended; it is started anew"
         );
         ctx.run_later(delay, move |supervisor, ctx| supervisor.respawn(&end, ctx));
+    }
+}
+
+impl Handler<Census> for Supervisor {
+    type Result = MessageResult<Census>;
+    fn handle(&mut self, _: Census, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.families.iter().flat_map(|(key, family)| family.members(key)).collect())
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Deps;
 use crate::build::{CredentialValues, credentials_secret};
-use crate::cluster::{CrRef, Kind, NoticeKind};
+use crate::cluster::{CrRef, Kind, Reason};
 use crate::dittofs::{ACCOUNT_NAME, AdminAccount, Credentials, Sensitive, Vault, VaultError};
 use crate::reconcile::{ValidatedServer, owned_by};
 
@@ -117,7 +117,7 @@ impl Vault for SecretVault {
         }
         if crate::fault::on("secret-in-event") {
             let about = CrRef { key: self.server.key.clone(), uid: self.server.uid.clone() };
-            self.deps.event(&about, NoticeKind::Normal, "Loaded", "Load", text("password").unwrap_or_default(), None);
+            self.deps.event(&about, Reason::AuthProvisioned, "Load", text("password").unwrap_or_default(), None);
         }
         Ok(Some(Credentials {
             username: text("username").unwrap_or_else(|| ACCOUNT_NAME.to_owned()),

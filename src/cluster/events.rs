@@ -5,18 +5,20 @@
 //! nothing else; publishing takes 3 s at most once its turn has come within 10 s; repeats are one Event object that counts.
 //!
 //! Repeats are found by type, reason, action, the server and the related object, *not* by the note: an Event keeps its
-//! first note, the API lets nobody change it. Two happenings whose notes must both be seen differ in `action` or
-//! `related`. After [`REMEMBERED`] without a repeat the next one is an Event of its own.
+//! first note, the API lets nobody change it, so the newest one and its trace are annotations. Two happenings whose
+//! notes must both be seen differ in `action` or `related`. After [`REMEMBERED`] without a repeat the next one is an
+//! Event of its own.
 //!
-//! kube's recorder does the same and keeps every whole Event for it, 10 kB a server when many come at once.
+//! kube's recorder forgets after 6 minutes, which makes many Events of a failure that is told each half hour; it sets
+//! no annotation; and it keeps every whole Event for it, 10 kB a server when many come at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -27,10 +29,24 @@ use tokio::time::Instant;
 
 use super::error::{cut, root_cause};
 use super::kind::Kind;
+use super::reason::Reason;
 use crate::reconcile::ServerKey;
 
-/// How long a repeat is counted on the Event that was written.
-const REMEMBERED: Duration = Duration::from_mins(6);
+/// How long a repeated warning is counted on the Event that was written: longer than the longest silence about a
+/// failure that goes on, and as long as the API server keeps an Event that nobody touches.
+const REMEMBERED: Duration = Duration::from_hours(1);
+
+/// The same for what is no warning: the note of each change is worth an Event.
+const REMEMBERED_NORMAL: Duration = Duration::from_mins(6);
+
+/// How many Events are remembered.
+const REMEMBERED_MAX: usize = 4096;
+
+/// Annotation: the trace in which it happened last.
+pub const TRACE_ANNOTATION: &str = "dittofs.io/trace-id";
+
+/// Annotation: the newest note, when it is not the first.
+pub const NOTE_ANNOTATION: &str = "dittofs.io/note";
 
 /// Longest time that publishing one event takes.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -62,19 +78,38 @@ pub enum NoticeKind {
     Warning,
 }
 
+impl NoticeKind {
+    /// As the API has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+
+    fn remembered(self) -> Duration {
+        match self {
+            Self::Normal => REMEMBERED_NORMAL,
+            Self::Warning => REMEMBERED,
+        }
+    }
+}
+
 /// One happening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Normal or Warning.
-    pub kind: NoticeKind,
-    /// Why, in PascalCase (`AdapterServiceCreated`); the names are those of the CRD reference.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: Reason,
     /// What the operator was doing, in PascalCase (`CreateService`).
     pub action: &'static str,
     /// For people; cut at 1 kB. Never a secret.
     pub note: String,
     /// The object that it was done to, in the server's namespace.
     pub related: Option<(Kind, String)>,
+    /// How often it happened since it was told last.
+    pub times: u32,
+    /// 32 hex digits: the trace in which it happened.
+    pub trace: Option<String>,
 }
 
 /// Publishes events. A clone is the same publisher.
@@ -92,10 +127,14 @@ struct Publisher {
 }
 
 /// An Event that was written.
+#[derive(Clone, Debug)]
 struct Told {
     name: Box<str>,
+    /// Hash of its note.
+    note: u64,
     count: i32,
-    last: Instant,
+    /// No repeat any more from then on.
+    until: Instant,
 }
 
 impl Events {
@@ -113,7 +152,7 @@ impl Events {
     /// Writes the event, or counts it up. A failure is logged at debug level and goes no further. Returns what became
     /// of it: `published`, `failed` or `dropped`.
     pub async fn publish(&self, about: &CrRef, notice: Notice) -> &'static str {
-        let (namespace, name, reason) = (about.key.namespace.as_str(), about.key.name.as_str(), notice.reason);
+        let (namespace, name, reason) = (about.key.namespace.as_str(), about.key.name.as_str(), notice.reason.as_str());
         let Ok(_turn) = tokio::time::timeout(TURN, self.0.turns.acquire()).await else {
             tracing::debug!(namespace, name, reason, "event not published: too many wait");
             return "dropped";
@@ -132,39 +171,54 @@ impl Events {
 
 impl Publisher {
     async fn tell(&self, about: &CrRef, notice: Notice) -> Result<(), kube::Error> {
-        let key = self.hashes.hash_one((notice.kind, notice.reason, notice.action, about, &notice.related));
+        let kind = notice.reason.kind();
+        let key = self.hashes.hash_one((kind, notice.reason, notice.action, about, &notice.related));
+        let note = self.hashes.hash_one(&notice.note);
+        let times = i32::try_from(notice.times).unwrap_or(i32::MAX);
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.key.namespace);
-        if let Some((name, count)) = self.repeated(key) {
+        if let Some(told) = self.repeated(key) {
+            let count = told.count.saturating_add(times);
+            let newest = (told.note != note).then(|| cut(&notice.note, NOTE_MAX));
             // The reason does not change; whoever reads the audit log sees what was repeated.
-            let series = json!({"count": count, "lastObservedTime": MicroTime(Timestamp::now())});
-            let series = json!({"reason": notice.reason, "series": series});
-            match api.patch(&name, &PatchParams::default(), &Patch::Merge(series)).await {
-                // Somebody removed it.
+            let repeat = json!({
+                "reason": notice.reason.as_str(),
+                "metadata": {"annotations": {TRACE_ANNOTATION: notice.trace, NOTE_ANNOTATION: newest}},
+                "series": {"count": count, "lastObservedTime": MicroTime(Timestamp::now())},
+            });
+            match api.patch(&told.name, &PatchParams::default(), &Patch::Merge(repeat)).await {
+                // Somebody removed it, or the API server did after its time.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(error),
                 Ok(_) => {
-                    self.remember(key, name, count);
+                    self.remember(key, Told { count, until: Instant::now() + kind.remembered(), ..told });
                     return Ok(());
                 }
             }
         }
         let event = self.event(about, notice);
         api.create(&PostParams::default(), &event).await?;
-        self.remember(key, event.metadata.name.unwrap_or_default().into(), 1);
+        let name = event.metadata.name.unwrap_or_default().into();
+        self.remember(key, Told { name, note, count: times, until: Instant::now() + kind.remembered() });
         Ok(())
     }
 
-    /// The Event that was written for this already, and how often it will have happened.
-    fn repeated(&self, key: u64) -> Option<(Box<str>, i32)> {
+    /// The Event that was written for this already.
+    fn repeated(&self, key: u64) -> Option<Told> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        told.retain(|_, told| now.duration_since(told.last) < REMEMBERED);
-        told.get(&key).map(|told| (told.name.clone(), told.count.saturating_add(1)))
+        told.retain(|_, told| now < told.until);
+        told.get(&key).cloned()
     }
 
-    fn remember(&self, key: u64, name: Box<str>, count: i32) {
-        let told = Told { name, count, last: Instant::now() };
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(key, told);
+    fn remember(&self, key: u64, event: Told) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= REMEMBERED_MAX
+            && !told.contains_key(&key)
+            && let Some(oldest) = told.iter().min_by_key(|(_, event)| event.until).map(|(key, _)| *key)
+        {
+            told.remove(&oldest);
+        }
+        told.insert(key, event);
     }
 
     fn event(&self, about: &CrRef, notice: Notice) -> Event {
@@ -176,21 +230,24 @@ impl Publisher {
             name: Some(name.to_owned()),
             ..ObjectReference::default()
         };
-        let kind = match notice.kind {
-            NoticeKind::Normal => "Normal",
-            NoticeKind::Warning => "Warning",
-        };
+        let series = (notice.times > 1).then(|| EventSeries {
+            count: i32::try_from(notice.times).unwrap_or(i32::MAX),
+            last_observed_time: MicroTime(now),
+        });
+        let annotations = notice.trace.map(|trace| BTreeMap::from([(TRACE_ANNOTATION.to_owned(), trace)]));
         Event {
             metadata: ObjectMeta {
                 namespace: Some(key.namespace.clone()),
                 name: Some(format!("{}.{:x}", key.name, now.as_nanosecond())),
+                annotations,
                 ..ObjectMeta::default()
             },
-            type_: Some(kind.to_owned()),
-            reason: Some(notice.reason.to_owned()),
+            type_: Some(notice.reason.kind().as_str().to_owned()),
+            reason: Some(notice.reason.as_str().to_owned()),
             action: Some(notice.action.to_owned()),
             note: Some(cut(&notice.note, NOTE_MAX)),
             event_time: Some(MicroTime(now)),
+            series,
             regarding: Some(ObjectReference {
                 uid: Some(about.uid.clone()),
                 ..reference(Kind::DittoServer, &key.name)
@@ -217,11 +274,12 @@ mod tests {
 
     fn notice(note: &str, related: Option<&str>) -> Notice {
         Notice {
-            kind: NoticeKind::Warning,
-            reason: "AdapterServiceFailed",
+            reason: Reason::AdapterServiceFailed,
             action: "CreateService",
             note: note.to_owned(),
             related: related.map(|name| (Kind::Service, name.to_owned())),
+            times: 1,
+            trace: None,
         }
     }
 
@@ -264,6 +322,76 @@ mod tests {
         let methods: Vec<_> = server.asked().iter().map(|a| a.method.clone()).collect();
         assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST, Method::POST]);
         assert_eq!(events.0.told.lock().expect("no panic").len(), 1);
+    }
+
+    fn taking() -> Server {
+        Server::new(|_, _| Reply::Json(201, json!({"metadata": {"name": "e", "namespace": "ns"}, "eventTime": null})))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_of_a_day_is_one_event_that_counts_and_leads_to_its_newest_trace() {
+        let server = taking();
+        let events = Events::new(server.client(), "pod-1".into());
+        let traced = |note: &str, trace: &str, times| Notice {
+            times,
+            trace: Some(trace.to_owned()),
+            ..notice(note, Some("files-adapter-nfs"))
+        };
+        events.publish(&about(), traced("timeout", "t0", 1)).await;
+        for round in 1..=48 {
+            tokio::time::advance(Duration::from_mins(30)).await;
+            events.publish(&about(), traced("refused", &format!("t{round}"), 60)).await;
+        }
+        let asked = server.asked();
+        let posts = asked.iter().filter(|a| a.method == Method::POST).count();
+        assert_eq!((posts, asked.len()), (1, 49));
+        assert_eq!(asked[0].body["metadata"]["annotations"], json!({"dittofs.io/trace-id": "t0"}));
+        assert!(asked[0].body.get("series").is_none());
+        let newest = &asked[48].body;
+        assert_eq!(newest["series"]["count"], 1 + 48 * 60);
+        assert_eq!(
+            newest["metadata"]["annotations"],
+            json!({"dittofs.io/trace-id": "t48", "dittofs.io/note": "refused"})
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeat_without_a_trace_leaves_no_trace_of_another_and_the_first_note_is_not_said_twice() {
+        let server = taking();
+        let events = Events::new(server.client(), "pod-1".into());
+        events.publish(&about(), Notice { trace: Some("t0".into()), ..notice("same", None) }).await;
+        events.publish(&about(), notice("same", None)).await;
+        assert_eq!(
+            server.asked()[1].body["metadata"]["annotations"],
+            json!({"dittofs.io/trace-id": null, "dittofs.io/note": null}),
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_that_were_made_are_repeats_for_a_few_minutes_only() {
+        let server = taking();
+        let events = Events::new(server.client(), "pod-1".into());
+        let made = |note| Notice { reason: Reason::AdapterServiceUpdated, ..notice(note, None) };
+        events.publish(&about(), made("port 1")).await;
+        events.publish(&about(), made("port 2")).await;
+        tokio::time::advance(REMEMBERED_NORMAL).await;
+        events.publish(&about(), made("port 3")).await;
+        let methods: Vec<_> = server.asked().iter().map(|a| a.method.clone()).collect();
+        assert_eq!(methods, [Method::POST, Method::PATCH, Method::POST]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_events_are_remembered() {
+        let server = taking();
+        let events = Events::new(server.client(), "pod-1".into());
+        for number in 0..=REMEMBERED_MAX {
+            let told = Told { name: "e".into(), note: 0, count: 1, until: Instant::now() + REMEMBERED };
+            tokio::time::advance(Duration::from_millis(1)).await;
+            events.0.remember(number as u64, told);
+        }
+        let told = events.0.told.lock().expect("no panic");
+        assert_eq!(told.len(), REMEMBERED_MAX);
+        assert!(!told.contains_key(&0) && told.contains_key(&1), "the oldest goes first");
     }
 
     #[tokio::test(start_paused = true)]

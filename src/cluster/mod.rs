@@ -13,6 +13,7 @@ mod events;
 mod kind;
 mod objects;
 mod raw;
+mod reason;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod watch;
@@ -25,7 +26,8 @@ pub use deadline::{DeadlineExceeded, Deadlines};
 pub use driver::count_events;
 pub(crate) use error::cut;
 pub use error::{Call, KubeError, Operation};
-pub use events::{CrRef, Events, Notice, NoticeKind};
+pub use events::{CrRef, Events, NOTE_ANNOTATION, Notice, NoticeKind, TRACE_ANNOTATION};
 pub use kind::Kind;
 pub use objects::{Cluster, Deletion, FIELD_MANAGER};
+pub use reason::{Reason, markdown as events_markdown};
 pub use watch::{WatchEvent, WatchPolicy, WatchScope, watch};

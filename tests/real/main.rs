@@ -11,6 +11,7 @@ mod crash;
 mod drift;
 mod faults;
 mod fleet;
+mod health;
 mod life;
 mod metrics;
 mod monitoring;

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::actors::heart::Standstill;
 use crate::actors::testing::api::Fault;
 use crate::actors::testing::{Bench, ditto_server, eventually, pass, run, silent_client};
 use crate::cluster::{Kind, WatchPolicy};
+use crate::debug::Debug;
 
 /// Panics whoever gets it.
 #[derive(Clone, Copy, Message)]
@@ -75,7 +77,7 @@ struct Setup {
     bench: Bench,
     supervisor: Addr<Supervisor>,
     fatal: UnboundedReceiver<Fatal>,
-    heart: Arc<AtomicU64>,
+    heart: Arc<Heart>,
 }
 
 impl Setup {
@@ -87,7 +89,7 @@ impl Setup {
         }
         bench.sync();
         let (sender, fatal) = unbounded_channel();
-        let heart = Arc::new(AtomicU64::new(0));
+        let heart = Heart::new(bench.deps.origin);
         let watching = Watching { namespace: None, policy: WatchPolicy::default() };
         let supervisor = Supervisor::new(bench.deps.clone(), silent_client(), watching, heart.clone(), sender).start();
         let setup = Self { bench, supervisor, fatal, heart };
@@ -200,7 +202,9 @@ fn nothing_is_started_before_all_caches_are_filled() {
         bench.deps.caches.servers.apply(crate::cluster::WatchEvent::Listed(servers));
         let (sender, _fatal) = unbounded_channel();
         let watching = Watching { namespace: None, policy: WatchPolicy::default() };
-        let supervisor = Supervisor::new(bench.deps.clone(), silent_client(), watching, Arc::default(), sender).start();
+        let supervisor =
+            Supervisor::new(bench.deps.clone(), silent_client(), watching, Heart::new(bench.deps.origin), sender)
+                .start();
         let cause = Cause::here(CauseKind::Resync);
         for what in [Sighting::Server(key("files")), Sighting::Resync] {
             supervisor.do_send(Seen { what, cause: cause.clone() });
@@ -565,13 +569,74 @@ fn the_go_operators_finalizer_is_released_and_others_stay() {
 fn the_heart_beats_and_a_panic_of_the_supervisor_itself_is_fatal() {
     run(async {
         let mut setup = Setup::new(&[]).await;
-        let before = setup.heart.load(Ordering::Relaxed);
+        let before = setup.heart.last();
         pass(2.0).await;
-        let beats = setup.heart.load(Ordering::Relaxed) - before;
+        let beats = (setup.heart.last() - before).as_millis();
         assert!((1500..=2500).contains(&beats), "{beats} ms");
         // A child that is not there: the handler panics.
         setup.supervisor.do_send(Hit("nobody", Role::PortReconciler));
         pass(1.0).await;
         assert_eq!(setup.fatal.try_recv().expect("fatal"), Fatal::SupervisorEnded);
+    });
+}
+
+/// To a test's victim: take no message any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Block;
+
+impl Handler<Block> for AdapterPoller {
+    type Result = ();
+    fn handle(&mut self, _: Block, ctx: &mut Self::Context) {
+        ctx.wait(actix::fut::wrap_future(std::future::pending()));
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct BlockPollerOf(&'static str);
+
+impl Handler<BlockPollerOf> for Supervisor {
+    type Result = ();
+    fn handle(&mut self, BlockPollerOf(name): BlockPollerOf, _: &mut Self::Context) {
+        if let Some(family) = self.families.get(&key(name)) {
+            family.poller.0.do_send(Block);
+        }
+    }
+}
+
+#[test]
+fn an_actor_that_takes_no_message_any_more_is_named_and_the_others_answer() {
+    run(async {
+        let setup = Setup::new(&["files", "other"]).await;
+        for _ in 0..120 {
+            pass(0.5).await;
+            assert_eq!(setup.heart.standstill(), None);
+        }
+        setup.supervisor.send(BlockPollerOf("other")).await.expect("the Supervisor lives");
+        eventually("the one that stopped is found", || setup.heart.standstill().is_some()).await;
+        let stopped = setup.heart.standstill().expect("one has stopped");
+        let expected = (Role::AdapterPoller, Some(key("other")), 0);
+        assert!(
+            matches!(&stopped, Standstill::Actor { role, server, others, .. } if (*role, server.clone(), *others) == expected),
+            "{stopped}"
+        );
+        // The picture of the process has a place for it, and all others are in it.
+        let debug =
+            Debug { deps: setup.bench.deps.clone(), heart: setup.heart.clone(), supervisor: setup.supervisor.clone() };
+        let picture = debug.state().await;
+        let told = picture["standstill"].as_str().unwrap_or_default();
+        assert!(told.starts_with("the actor adapter-poller of team/other has not answered for"), "{told}");
+        assert_eq!(picture["servers"]["team/other"]["adapter-poller"], json!({"error": "no answer"}));
+        assert_eq!(picture["servers"]["team/files"]["adapter-poller"]["slot"], "idle");
+        for role in ["config-hasher", "service-reconciler", "port-reconciler", "status-reporter"] {
+            assert_eq!(picture["servers"]["team/other"][role]["slot"], "idle", "{picture}");
+        }
+        // With its server it is gone for good.
+        setup.bench.api.remove(Kind::DittoServer, "other");
+        setup.bench.sync();
+        setup.see(Sighting::Server(key("other")));
+        setup.rest().await;
+        assert_eq!(setup.heart.standstill(), None);
     });
 }

@@ -7,7 +7,7 @@ mod model;
 mod render;
 
 pub use model::{Event, Link, Node, Span, Trace};
-pub use render::{Style, render};
+pub use render::{Style, render, render_steady};
 
 use crate::backend::{self, Backend};
 use crate::cluster::{built, wait_until};

@@ -50,8 +50,35 @@ impl Style {
     }
 }
 
-/// The trace as lines, each ended by a newline.
+/// The trace as lines, each ended by a newline; steps of one parent by their start.
 pub fn render(trace: &Trace, style: Style) -> String {
+    lines(trace, trace.tree(), style)
+}
+
+/// As [`render`] without colours, but steps of one parent that ran side by side stand by their names: which of them
+/// started first is chance, and this text is to be the same after each run.
+pub fn render_steady(trace: &Trace) -> String {
+    let mut roots = trace.tree();
+    roots.iter_mut().for_each(by_name);
+    lines(trace, roots, Style::Plain)
+}
+
+/// Sorts the children, which are in the order of their starts, by name within each stretch in which they overlap.
+fn by_name(node: &mut Node<'_>) {
+    let mut first = 0;
+    let mut end = 0;
+    for index in 0..=node.children.len() {
+        let next = node.children.get(index).map(|child| child.span);
+        if next.is_none_or(|span| span.start_us >= end) {
+            node.children[first..index].sort_by_key(|child| &child.span.name);
+            first = index;
+        }
+        end = end.max(next.map_or(0, Span::end_us));
+    }
+    node.children.iter_mut().for_each(by_name);
+}
+
+fn lines(trace: &Trace, roots: Vec<Node<'_>>, style: Style) -> String {
     let service = trace.spans.first().map_or("no service", |span| span.service.as_str());
     let many = if trace.spans.len() == 1 { "" } else { "s" };
     let mut out = format!(
@@ -62,7 +89,7 @@ pub fn render(trace: &Trace, style: Style) -> String {
         duration(trace.duration_us()),
         clock(trace.start_us())
     );
-    for root in trace.tree() {
+    for root in roots {
         let mut writer = Writer { out: &mut out, style, trace };
         writer.node(&root, None, "", "");
     }
@@ -224,6 +251,33 @@ mod tests {
     fn durations_have_a_fitting_unit() {
         let shown: Vec<_> = [0, 999, 1_000, 12_345, 1_500_000, 240_000_000].map(duration).to_vec();
         assert_eq!(shown, ["0 µs", "999 µs", "1.0 ms", "12.3 ms", "1.50 s", "240 s"]);
+    }
+
+    #[test]
+    fn steps_side_by_side_stand_by_name_and_others_by_start() {
+        let span = |id: &str, name: &str, start_us, duration_us| Span {
+            span_id: id.to_owned(),
+            name: name.to_owned(),
+            start_us,
+            duration_us,
+            parent: (id != "0").then(|| "0".to_owned()),
+            ..Span::default()
+        };
+        let names = |trace: &Trace| -> Vec<String> {
+            let shown = render_steady(trace);
+            let name = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+            shown.lines().filter(|line| line.contains("─ ")).filter_map(name).collect()
+        };
+        let root = span("0", "poll", 0, 5);
+        let spans = |b: u64, a: u64| {
+            vec![root.clone(), span("1", "z", 1, 2), span("2", "b", b, 30), span("3", "a", a, 3), span("4", "A", 60, 1)]
+        };
+        for (b, a) in [(10, 12), (12, 10)] {
+            let trace = Trace { spans: spans(b, a), ..Trace::default() };
+            let mut trace = Trace { trace_id: "t".to_owned(), ..trace };
+            trace.spans.sort_by_key(|span| span.start_us);
+            assert_eq!(names(&trace), ["z", "a", "b", "A"]);
+        }
     }
 
     #[test]

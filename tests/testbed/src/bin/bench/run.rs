@@ -1,13 +1,10 @@
-//! `make bench`: what the operator costs and how fast it is, beside what was measured of the Go operator on a machine
-//! of two cores. A table on stdout, the same as JSON in a file. Ratios and counts of one run; the machine is named.
+//! One run: servers are created, rest, lose an adapter; what the operator used and how late it was.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context as _;
-use clap::Parser;
 use dittofs_testbed::audit::{self, Micros};
 use dittofs_testbed::cluster::{Cluster, ClusterOptions, POLL, resources};
 use dittofs_testbed::dittofs::{Mode, Scope};
@@ -19,145 +16,59 @@ use kube::runtime::watcher;
 use serde_json::{Value, json};
 
 /// How long any phase may take.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 /// How long nothing happens while writes are counted.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// Measures the operator.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// The operator's program, a release build.
-    #[arg(long)]
-    operator: PathBuf,
-    /// Where the results go as JSON.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Only the scenario whose name begins with this (20, 20-hung, 200).
-    #[arg(long)]
-    only: Option<String>,
+/// What is done to the operator in one run.
+pub(crate) struct Scenario {
+    /// How many DittoServers.
+    pub(crate) servers: usize,
+    /// How many of their APIs hang.
+    pub(crate) hung: usize,
+    /// `pollingInterval` of each.
+    pub(crate) interval: &'static str,
+    /// Whether SMB is started again in the end.
+    pub(crate) and_start: bool,
+    /// Environment of the operator.
+    pub(crate) env: Vec<(String, String)>,
 }
 
-/// One line of the table.
-struct Row {
-    what: &'static str,
-    go: &'static str,
-    must: &'static str,
-    limit: f64,
-    found: f64,
-    unit: &'static str,
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let wanted = |name: &str| arguments.only.as_deref().is_none_or(|only| only == name);
-    let mut rows = Vec::new();
-    if wanted("20") {
-        let run = measure(&arguments, 20, 0, "2s", true).await?;
-        rows.push(row(
-            "20 servers, 2 s polling, 20 s without a change: writes",
-            "1365",
-            "0",
-            0.0,
-            run.quiet_writes,
-            "",
-        ));
-        rows.push(row("pod starts through create, stop smb, start smb", "140", "20", 20.0, run.pod_starts, ""));
-        rows.push(row("20 servers: all created → all adapter Services", "5.6 s", "≤ 3 s", 3.0, run.created, "s"));
-        rows.push(row("20 servers: smb stopped → Service gone, worst", "2.9 s", "≤ 2.5 s", 2.5, run.gone_worst, "s"));
+impl Scenario {
+    /// Of healthy servers whose SMB is stopped in the end.
+    pub(crate) fn new(servers: usize, interval: &'static str) -> Self {
+        Self { servers, hung: 0, interval, and_start: false, env: Vec::new() }
     }
-    if wanted("20-hung") {
-        let run = measure(&arguments, 20, 2, "2s", false).await?;
-        rows.push(row(
-            "the same, 2 of the 20 APIs hanging: others' worst",
-            "13.4 s",
-            "≤ 2.5 s",
-            2.5,
-            run.gone_worst,
-            "s",
-        ));
-    }
-    if wanted("200") {
-        let run = measure(&arguments, 200, 0, "5s", false).await?;
-        rows.push(row("200 servers, 5 s polling: created → all Services", "97 s", "≤ 30 s", 30.0, run.created, "s"));
-        rows.push(row("200 servers: smb stopped → Service gone, worst", "41 s", "≤ 5.5 s", 5.5, run.gone_worst, "s"));
-        rows.push(row("200 servers: resident memory, peak", "79 MiB", "≤ 40 MiB", 40.0, run.rss_peak_mib, "MiB"));
-        rows.push(row(
-            "200 servers: CPU of the operator at rest, share of a core",
-            "",
-            "",
-            f64::INFINITY,
-            run.quiet_cpu_percent,
-            "%",
-        ));
-    }
-    report(&arguments, &rows)
 }
 
-fn row(what: &'static str, go: &'static str, must: &'static str, limit: f64, found: f64, unit: &'static str) -> Row {
-    Row { what, go, must, limit, found, unit }
-}
-
-fn report(arguments: &Arguments, rows: &[Row]) -> anyhow::Result<()> {
-    let machine = machine();
-    println!("\n{machine}\n");
-    println!("| | Go operator | must | measured | |\n|---|---|---|---|---|");
-    for row in rows {
-        let verdict = if row.found <= row.limit { "reached" } else { "MISSED" };
-        println!("| {} | {} | {} | {:.2} {} | {verdict} |", row.what, row.go, row.must, row.found, row.unit);
-    }
-    if let Some(path) = &arguments.json {
-        let rows: Vec<Value> = rows
-            .iter()
-            .map(|row| {
-                json!({"what": row.what, "go": row.go, "must": row.must, "measured": row.found, "unit": row.unit,
-                       "reached": row.found <= row.limit})
-            })
-            .collect();
-        let command: Vec<String> = std::env::args().collect();
-        let text =
-            serde_json::to_string_pretty(&json!({"machine": machine, "command": command.join(" "), "rows": rows}))?;
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
-}
-
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"))
-        .unwrap_or("?")
-        .trim_start_matches([' ', '\t', ':']);
-    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
-    let memory = read("/proc/meminfo").lines().next().unwrap_or("?").replace("MemTotal:", "").trim().to_owned();
-    format!("{cores} × {model}, {memory}, {}", read("/proc/version").split(' ').take(3).collect::<Vec<_>>().join(" "))
-}
-
-#[derive(Debug)]
-struct Run {
-    created: f64,
-    gone_worst: f64,
-    quiet_writes: f64,
-    quiet_cpu_percent: f64,
-    pod_starts: f64,
-    rss_peak_mib: f64,
+/// What one run showed: times in seconds, memory in MiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) created: f64,
+    pub(crate) gone_worst: f64,
+    pub(crate) quiet_writes: f64,
+    pub(crate) quiet_cpu_percent: f64,
+    /// Processor time of the operator from its start to the end of the run.
+    pub(crate) cpu: f64,
+    /// From the operator's start to the end of the run.
+    pub(crate) took: f64,
+    pub(crate) pod_starts: f64,
+    pub(crate) rss_peak_mib: f64,
+    /// At the end of the quiet stretch.
+    pub(crate) rss_quiet_mib: f64,
+    /// Lines of the operator's log that say that spans were lost.
+    pub(crate) lost_spans_lines: usize,
 }
 
 /// Creates the servers, waits for their adapter Services, rests, stops and starts SMB everywhere.
-async fn measure(
-    arguments: &Arguments,
-    servers: usize,
-    hung: usize,
-    interval: &str,
-    and_start: bool,
-) -> anyhow::Result<Run> {
+pub(crate) async fn measure(operator: &Path, scenario: &Scenario) -> anyhow::Result<Run> {
+    let &Scenario { servers, hung, interval, and_start, .. } = scenario;
     eprintln!("{servers} servers, {hung} of them hung, polled each {interval}");
     let cluster = Cluster::start(ClusterOptions::default()).await?;
-    let mut world = World::new_on(&cluster, "bench", &arguments.operator).await?;
-    let options = world.options();
+    let mut world = World::new_on(&cluster, "bench", operator).await?;
+    let mut options = world.options();
+    options.env.extend(scenario.env.iter().cloned());
+    let started = Instant::now();
     world.start_operator(options).await?;
     let names: Vec<String> = (0..servers).map(|n| format!("files-{n:03}")).collect();
     for name in &names[..hung] {
@@ -182,7 +93,8 @@ async fn measure(
     let from = SystemTime::now();
     tokio::time::sleep(QUIET).await;
     let until = SystemTime::now();
-    let quiet_cpu = world.operator().usage()?.cpu.saturating_sub(cpu);
+    let quiet = world.operator().usage()?;
+    let quiet_cpu = quiet.cpu.saturating_sub(cpu);
     let quiet_writes = writes_between(&cluster, &world.operator().user(), from, until)?;
     eprintln!("  {quiet_writes} writes in {} quiet seconds", QUIET.as_secs());
 
@@ -208,9 +120,17 @@ async fn measure(
         gone_worst,
         quiet_writes: quiet_writes as f64,
         quiet_cpu_percent: 100.0 * quiet_cpu.as_secs_f64() / QUIET.as_secs_f64(),
+        cpu: usage.cpu.as_secs_f64(),
+        took: started.elapsed().as_secs_f64(),
         pod_starts: pod_starts as f64,
         rss_peak_mib: usage.peak_memory as f64 / f64::from(1 << 20),
+        lost_spans_lines: world.operator().logs().iter().filter(|line| says_lost_spans(line)).count(),
+        rss_quiet_mib: quiet.memory as f64 / f64::from(1 << 20),
     })
+}
+
+fn says_lost_spans(line: &str) -> bool {
+    line.contains("the trace collector does not take our spans") || line.contains("spans are dropped: the queue")
 }
 
 /// Writes of one user between two moments, by the audit log.
