@@ -10,6 +10,8 @@ use dittofs_dashboards::{DASHBOARDS, Panel};
 use dittofs_operator::telemetry::metrics::table::{MetricDef, MetricKind, Served, TABLE};
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, LabelModifier};
+use serde::Deserialize as _;
+use serde_json::Value;
 
 /// Labels that Prometheus adds to what it scrapes.
 const TARGET_LABELS: [&str; 4] = ["job", "namespace", "pod", "instance"];
@@ -260,4 +262,44 @@ fn every_alert_has_a_page_that_says_what_to_do() {
         pages.map(|page| page.expect("a page").file_name().to_string_lossy().into_owned()).collect();
     let wanted: BTreeSet<String> = ALERTS.iter().map(|alert| format!("{}.md", alert.name)).collect();
     assert_eq!(pages, wanted, "a page of no alert");
+}
+
+#[test]
+fn prometheus_finds_the_operator_that_is_deployed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documents = |file: &str| -> Vec<Value> {
+        let text = std::fs::read_to_string(root.join(file)).expect("a manifest");
+        let documents = serde_yaml_ng::Deserializer::from_str(&text);
+        documents.map(|document| Value::deserialize(document).expect("YAML")).collect()
+    };
+    let deployment = documents("deploy/deployment.yaml").remove(0);
+    let pod = &deployment["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+    let ports = container["ports"].as_array().expect("ports");
+    let port =
+        ports.iter().find(|port| port["name"] == "metrics").expect("a port for metrics")["containerPort"].clone();
+    let words = container["args"].to_string();
+    assert!(words.contains(&format!(r#""--metrics-addr","0.0.0.0:{port}""#)), "{words}");
+
+    let monitor = documents("deploy/monitoring/podmonitor.yaml").remove(0);
+    let by_service = documents("deploy/monitoring/servicemonitor.yaml");
+    let (service, service_monitor) = (&by_service[0], &by_service[1]);
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
+    assert_eq!(service_monitor["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    assert_eq!(
+        (&service["spec"]["ports"][0]["targetPort"], &service["spec"]["ports"][0]["port"]),
+        (&"metrics".into(), &port)
+    );
+    for (selector, labels) in [
+        (&monitor["spec"]["selector"]["matchLabels"], &pod["metadata"]["labels"]),
+        (&service["spec"]["selector"], &pod["metadata"]["labels"]),
+        (&service_monitor["spec"]["selector"]["matchLabels"], &service["metadata"]["labels"]),
+    ] {
+        for (label, value) in selector.as_object().expect("labels") {
+            assert_eq!(&labels[label], value, "{label}");
+        }
+    }
+    for object in [&monitor, service, service_monitor] {
+        assert_eq!(object["metadata"]["namespace"], deployment["metadata"]["namespace"]);
+    }
 }

@@ -3,6 +3,8 @@
 //! Guarantees: both data sources are variables, so that a file works in any Grafana; panels flow from left to right;
 //! links to traces carry the server and the time that is looked at.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::panel::{Dashboard, Kind, Panel, Query, Step, Unit};
@@ -238,7 +240,7 @@ fn push(encoded: &mut String, letter: char) {
     } else {
         let mut bytes = [0; 4];
         for byte in letter.encode_utf8(&mut bytes).bytes() {
-            encoded.push_str(&format!("%{byte:02X}"));
+            let _ = write!(encoded, "%{byte:02X}");
         }
     }
 }
@@ -266,5 +268,62 @@ mod tests {
     #[test]
     fn a_link_is_encoded_but_for_what_grafana_fills_in() {
         assert_eq!(in_query(r#"{"a":"${x:y}/b c"}"#), "%7B%22a%22:%22${x:y}/b%20c%22%7D");
+    }
+
+    /// All values of objects with that key, at any depth.
+    fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+        if let Some(object) = value.as_object() {
+            found.extend(object.get(key));
+        }
+        let children: Vec<&Value> = match value {
+            Value::Array(items) => items.iter().collect(),
+            Value::Object(fields) => fields.values().collect(),
+            _ => Vec::new(),
+        };
+        children.into_iter().for_each(|child| all(child, key, found));
+    }
+
+    fn decoded(text: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = text.bytes();
+        while let Some(byte) = rest.next() {
+            let mut digit = || (rest.next().unwrap() as char).to_digit(16).unwrap();
+            bytes.push(if byte == b'%' { u8::try_from(digit() * 16 + digit()).unwrap() } else { byte });
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn links_to_traces_are_searches_for_the_server() {
+        for board in DASHBOARDS {
+            let value: Value = serde_json::from_str(&json(board)).unwrap();
+            let mut urls = Vec::new();
+            all(&value, "url", &mut urls);
+            let panes = urls.iter().filter_map(|url| url.as_str()?.split_once("&panes=").map(|(_, panes)| panes));
+            let searches: Vec<Value> = panes
+                .map(|panes| serde_json::from_str::<Value>(&decoded(panes)).unwrap()["traces"]["queries"][0].take())
+                .collect();
+            assert_eq!(searches.is_empty(), board.file == "operator", "{}", board.file);
+            for search in searches {
+                assert_eq!(search["datasource"], jaeger());
+                assert!(search["tags"].as_str().unwrap().starts_with("dittofs.server=\"${"), "{search}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_panel_covers_another() {
+        for board in DASHBOARDS {
+            let mut taken = std::collections::BTreeSet::new();
+            for panel in panels(board) {
+                let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+                assert!(at("x") + at("w") <= u64::from(COLUMNS));
+                for x in at("x")..at("x") + at("w") {
+                    for y in at("y")..at("y") + at("h") {
+                        assert!(taken.insert((x, y)), "{}: {}", board.file, panel["title"]);
+                    }
+                }
+            }
+        }
     }
 }

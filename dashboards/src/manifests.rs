@@ -7,8 +7,9 @@ use crate::{HEADER, sorted};
 
 const NAMESPACE: &str = "dittofs-system";
 const NAME: &str = "dittofs-operator";
-/// Name of the container's port in `deploy/deployment.yaml`.
+/// Name of the container's port in `deploy/deployment.yaml`, and its number.
 const PORT: &str = "metrics";
+const NUMBER: u16 = 8082;
 
 /// Path and text of each.
 pub(crate) fn files() -> Vec<(String, String)> {
@@ -84,7 +85,7 @@ fn service() -> Value {
     let mut metadata = metadata();
     metadata["name"] = json!(format!("{NAME}-metrics"));
     json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {
-        "clusterIP": "None", "ports": [{"name": PORT, "port": 9090, "targetPort": PORT}],
+        "clusterIP": "None", "ports": [{"name": PORT, "port": NUMBER, "targetPort": PORT}],
         "selector": selector()["matchLabels"],
     }})
 }

@@ -182,6 +182,11 @@ impl Cluster {
         &self.inner.ready.admin_token
     }
 
+    /// The program that holds the control plane; `PROGRAM kubectl …` is kubectl.
+    pub fn program(&self) -> &Path {
+        &self.inner.binary
+    }
+
     /// The audit log: one JSON object a line.
     pub fn audit_log(&self) -> &Path {
         &self.inner.ready.audit_log
