@@ -19,7 +19,8 @@ use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _, WithTonicConfig as _
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{
-    BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanExporter as Exporter, SpanProcessor as _,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanExporter as Exporter,
+    SpanProcessor as _,
 };
 use opentelemetry_semantic_conventions::resource as semconv;
 
@@ -31,8 +32,14 @@ use super::trace::Tracer;
 const FLUSH: Duration = Duration::from_secs(5);
 /// Least time between two log lines about the export.
 const QUIET: Duration = Duration::from_mins(1);
-/// The SDK's default of `OTEL_BSP_MAX_QUEUE_SIZE`.
-const QUEUE: usize = 2048;
+/// Spans that wait for the collector at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` is set. Half of the SDK's default, and
+/// sent in smaller batches and sooner: a fleet that starts makes thousands of spans in seconds, and each that waits costs
+/// a kilobyte.
+const QUEUE: usize = 1024;
+/// Spans in one export, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` is set.
+const BATCH: usize = 128;
+/// Longest time between two exports, unless `OTEL_BSP_SCHEDULE_DELAY` is set.
+const DELAY: Duration = Duration::from_secs(2);
 /// `OTEL_TRACES_SAMPLER` values that the SDK can honour.
 const SAMPLERS: [&str; 6] = [
     "always_on",
@@ -141,9 +148,17 @@ impl Tracing {
         let waiting = Arc::new(AtomicUsize::new(0));
         let counted =
             Counted { inner: exporter, waiting: waiting.clone(), stats: stats.clone(), log: Throttle::default() };
-        let mut batches = BatchSpanProcessor::builder(counted).build();
-        batches.set_resource(&resource);
         let limit = env("OTEL_BSP_MAX_QUEUE_SIZE").and_then(|value| value.parse().ok()).unwrap_or(QUEUE);
+        // The builder has read the environment; what is not set there is ours.
+        let mut pace = BatchConfigBuilder::default().with_max_queue_size(limit);
+        if env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").is_none() {
+            pace = pace.with_max_export_batch_size(BATCH.min(limit));
+        }
+        if env("OTEL_BSP_SCHEDULE_DELAY").is_none() {
+            pace = pace.with_scheduled_delay(DELAY);
+        }
+        let mut batches = BatchSpanProcessor::builder(counted).with_batch_config(pace.build()).build();
+        batches.set_resource(&resource);
         let queue = Arc::new(Queue { batches, waiting, limit, stats: stats.clone(), log: Throttle::default() });
         let tail = Arc::new(Tail::new(queue.clone(), keep_quiet_traces));
         let processor = TailProcessor(tail.clone());
