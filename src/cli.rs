@@ -32,7 +32,7 @@ pub enum Command {
     ///
     /// The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the pod's service account.
     /// HTTP_PROXY and NO_PROXY are honoured for the DittoFS API.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print the CustomResourceDefinition as YAML.
     Crd,
     /// Print ServiceAccount, ClusterRole and binding as YAML: the rights that the operator needs, and no more.

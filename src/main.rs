@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crd => print(&crd::crd_yaml()),
         Command::Rbac => print(&build::rbac_yaml()),
-        Command::Run(arguments) => start(arguments),
+        Command::Run(arguments) => start(*arguments),
     }
 }
 

@@ -25,7 +25,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
             if name != "tests" && name != "testing" && !name.ends_with("_tests") {
                 sources(&entry, found);
             }
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+        } else if entry.extension().is_some_and(|ending| ending == "rs") && !name.ends_with("tests.rs") {
             found.push(entry);
         }
     }

@@ -147,7 +147,7 @@ impl Supervisor {
         self.heart.beat();
         self.feel_pulses();
         self.deps.metrics.heartbeat();
-        ctx.run_later(HEARTBEAT, |supervisor, ctx| supervisor.beat(ctx));
+        ctx.run_later(HEARTBEAT, Self::beat);
     }
 
     /// Asks the children of every [`ROUND`]th family, and the watcher once a round, whether they live.
