@@ -176,6 +176,15 @@ async fn why_a_service_went_away_is_one_trace_found_by_server_and_decision() {
     let line = logs.iter().find(|line| line.contains("deleted a Service")).expect("a line about the removal");
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["trace_id"], id.as_str());
+    bed.world
+        .wait_until("the event to lead to the trace", LATER, async || {
+            let events = bed.events("AdapterServiceDeleted").await;
+            let annotation = |event: &serde_json::Value| event["metadata"]["annotations"]["dittofs.io/trace-id"].clone();
+            let found = events.iter().any(|event| annotation(event) == id.as_str());
+            if found { Ok(()) } else { Err(format!("{:?}", events.iter().map(annotation).collect::<Vec<_>>())) }
+        })
+        .await
+        .expect("the annotation");
     let carried = bed.dittofs("files").requests().into_iter().filter_map(|request| request.traceparent);
     let call = only(&trace, "dittofs GET /api/v1/adapters").expect("there");
     assert!(carried.into_iter().any(|parent| parent == format!("00-{id}-{}-01", call.span_id)), "traceparent");
