@@ -18,12 +18,17 @@ async fn measured(test: &str, more: &[&str]) -> (Bed, String) {
     let mut options = bed.options();
     options.extra_args.extend(["--metrics-addr", "127.0.0.1:0"].iter().chain(more).map(|arg| (*arg).to_owned()));
     bed.world.start_operator(options).await.expect("the operator starts");
+    let url = address(&bed);
+    (bed, url)
+}
+
+/// Where the operator serves its metrics, from its first line.
+pub(crate) fn address(bed: &Bed) -> String {
     let told = bed.world.operator().logs().into_iter().find_map(|line| {
         let line: Value = serde_json::from_str(&line).ok()?;
         Some(line["metrics"].as_str()?.to_owned())
     });
-    let url = format!("http://{}/metrics", told.expect("the first line says where"));
-    (bed, url)
+    format!("http://{}/metrics", told.expect("the first line says where"))
 }
 
 /// Content type and text.
@@ -35,12 +40,12 @@ async fn scrape_as(url: &str, accept: &str) -> (String, String) {
     (kind, answer.text().await.expect("text"))
 }
 
-async fn scrape(url: &str) -> String {
+pub(crate) async fn scrape(url: &str) -> String {
     scrape_as(url, "text/plain").await.1
 }
 
 /// The sum of all series of a name that have these labels (`name="value"`).
-fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
     text.lines()
         .filter_map(|line| line.rsplit_once(' '))
         .filter(|(series, _)| series.split('{').next() == Some(name))

@@ -7,6 +7,7 @@ use dittofs_testbed::otlp::{Behaviour, Options, OtlpReceiver, Protocol};
 use serde_json::json;
 
 use crate::look::LATER;
+use crate::metrics::{address, scrape, sum};
 use crate::support::Bed;
 
 const BOTH: [(&str, u64); 2] = [("nfs", 12049), ("smb", 1445)];
@@ -22,6 +23,7 @@ async fn with_env(test: &str, env: &[(&str, &str)]) -> Bed {
     let mut env: Vec<(String, String)> =
         env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     env.push(("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "200".to_owned()));
+    env.push(("DITTOFS_METRICS_ADDR".to_owned(), "127.0.0.1:0".to_owned()));
     let options = OperatorOptions { env, ..bed.options() };
     bed.world.start_operator(options).await.expect("the operator starts");
     bed.ready_server("files", &json!({})).await;
@@ -140,6 +142,9 @@ async fn a_collector_that_refuses_or_hangs_holds_nothing_up_not_even_the_end() {
             })
             .await
             .expect("told");
+        let metrics = scrape(&address(&bed)).await;
+        let dropped = sum(&metrics, "dittofs_operator_spans_dropped_total", &[]);
+        assert!(dropped > 0.0, "each lost span is counted");
         assert!(complaints(&bed) <= 2, "one line a minute for each way of losing spans");
         let started = Instant::now();
         let exit = bed.world.operator().sigterm(Duration::from_secs(25)).await.expect("it ends");

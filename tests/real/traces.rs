@@ -179,7 +179,8 @@ async fn why_a_service_went_away_is_one_trace_found_by_server_and_decision() {
     bed.world
         .wait_until("the event to lead to the trace", LATER, async || {
             let events = bed.events("AdapterServiceDeleted").await;
-            let annotation = |event: &serde_json::Value| event["metadata"]["annotations"]["dittofs.io/trace-id"].clone();
+            let annotation =
+                |event: &serde_json::Value| event["metadata"]["annotations"]["dittofs.io/trace-id"].clone();
             let found = events.iter().any(|event| annotation(event) == id.as_str());
             if found { Ok(()) } else { Err(format!("{:?}", events.iter().map(annotation).collect::<Vec<_>>())) }
         })
