@@ -280,7 +280,9 @@ mod tests {
             Value::Object(fields) => fields.values().collect(),
             _ => Vec::new(),
         };
-        children.into_iter().for_each(|child| all(child, key, found));
+        for child in children {
+            all(child, key, found);
+        }
     }
 
     fn decoded(text: &str) -> String {
