@@ -283,12 +283,19 @@ async fn every_panel_has_data_and_every_alert_fires_when_its_subject_happens() {
     bed.world.operator().sigterm(SOON).await.expect("it ends");
     on.fires("DittofsOperatorAbsent").await;
 
-    let fired = on.prometheus.query_range(
-        r#"count by (alertname) (ALERTS{alertstate="firing"})"#,
-        on.since.elapsed(),
-        Duration::from_secs(1),
-    );
-    let fired = fired.await.expect("the alerts of the run");
+    // The last step of a range can lie before the sample that the alert was just seen in.
+    let what = "the alerts of the run, the last one among them";
+    let fired = bed
+        .world
+        .wait_until(what, PATIENCE, async || {
+            let query = r#"count by (alertname) (ALERTS{alertstate="firing"})"#;
+            let found = on.prometheus.query_range(query, on.since.elapsed(), Duration::from_secs(1)).await;
+            let found = found.map_err(|error| format!("{error:#}"))?;
+            let last = found.iter().any(|series| series.labels["alertname"] == "DittofsOperatorAbsent");
+            if last { Ok(found) } else { Err(format!("{} alerts", found.len())) }
+        })
+        .await
+        .expect("the alerts");
     for alert in ALERTS {
         let seen = fired.iter().any(|series| series.labels["alertname"] == alert.name);
         assert_ne!(seen, NOT_PROVOKED.contains(&alert.name), "{}", alert.name);
