@@ -23,10 +23,10 @@
 use std::time::Duration;
 
 use dittofs_testbed::audit::{self, Expect, Promise, Report};
-use dittofs_testbed::cluster::resources;
+use dittofs_testbed::cluster::{PodBehavior, PodMode, resources};
 use dittofs_testbed::dittofs::{Mode, Scope};
 use dittofs_testbed::operator::OperatorOptions;
-use dittofs_testbed::world::SHUTDOWN;
+use dittofs_testbed::world::{SHUTDOWN, condition};
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 
@@ -44,6 +44,8 @@ enum Beside {
     Restart,
     /// The test waits until everything was listed a second time.
     SecondList,
+    /// The pod does not become ready until the server was said to be.
+    UnreadyPod,
 }
 
 const FAULTS: [(&str, Beside, Promise); 16] = [
@@ -62,7 +64,7 @@ const FAULTS: [(&str, Beside, Promise); 16] = [
     ("secret-in-log", Beside::Restart, Promise::S8),
     ("secret-in-event", Beside::Restart, Promise::S8),
     ("status-ahead", Beside::Nothing, Promise::S9),
-    ("ready-too-early", Beside::Nothing, Promise::S9),
+    ("ready-too-early", Beside::UnreadyPod, Promise::S9),
 ];
 
 /// Waits, without judging, until something is so: a broken operator may never get there.
@@ -87,9 +89,21 @@ async fn story(fault: &str, beside: Beside) -> Report {
     let env = vec![("DITTOFS_FAULTS".to_owned(), fault.to_owned())];
     let options = OperatorOptions { env, ..bed.options() };
     bed.world.start_operator(options).await.expect("the operator starts");
+    let pods = |mode: PodMode| PodBehavior::new(namespace.name(), "files", mode);
+    if beside == Beside::UnreadyPod {
+        bed.world.cluster().pod_behavior(&pods(PodMode::NeverReady)).await.expect("told");
+    }
     let spec = json!({"adapterDiscovery": {"pollingInterval": "1s"}});
     bed.world.apply_server("files", &spec).await.expect("the server is accepted");
     hope(&bed, "two adapter Services", async || adapter_services(&bed).await == 2).await;
+    if beside == Beside::UnreadyPod {
+        hope(&bed, "a server that is said to be ready", async || {
+            let server = bed.world.server("files").await.unwrap_or_default();
+            condition(&server, "Ready").is_some_and(|ready| ready["status"] == "True")
+        })
+        .await;
+        bed.world.cluster().pod_behavior(&pods(PodMode::Normal)).await.expect("told");
+    }
     hope(&bed, "a pod", async || {
         let set = bed.world.stateful_set("files").await.unwrap_or_default();
         set["status"]["readyReplicas"] == 1
@@ -125,7 +139,7 @@ async fn story(fault: &str, beside: Beside) -> Report {
             })
             .await;
         }
-        Beside::Nothing | Beside::ForeignService => {}
+        Beside::Nothing | Beside::ForeignService | Beside::UnreadyPod => {}
     }
     bed.dittofs("files").stop_adapter("smb");
     hope(&bed, "one adapter Service", async || adapter_services(&bed).await == 1).await;
