@@ -1,7 +1,7 @@
 //! `/healthz` and `/readyz`.
 //!
-//! Alive: the actor system turns, which the Supervisor's heartbeat proves, and every actor answers. Ready: every watch was listed once and the
-//! process is not ending. The body says what is missing.
+//! Alive: the actor system turns, which the Supervisor's heartbeat proves, and every actor answers. Ready: every watch
+//! was listed once and the process is not ending. The body says what is missing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

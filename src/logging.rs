@@ -85,10 +85,10 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let ids =
-            ctx.event_scope().and_then(|mut scope| scope.find_map(|span| span.extensions().get::<TraceIds>().cloned()));
+            ctx.event_scope().and_then(|mut scope| scope.find_map(|span| span.extensions().get::<TraceIds>().copied()));
         if let Some(ids) = ids {
-            fields.others.insert("trace_id".to_owned(), ids.trace.into());
-            fields.others.insert("span_id".to_owned(), ids.span.into());
+            fields.others.insert("trace_id".to_owned(), ids.trace.to_string().into());
+            fields.others.insert("span_id".to_owned(), ids.span.to_string().into());
         }
         let time = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let meta = event.metadata();
@@ -185,6 +185,8 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::{SpanId, TraceId};
+
     use super::*;
     use std::io;
     use std::sync::{Arc, Mutex};
@@ -260,7 +262,10 @@ mod tests {
             let span = tracing::error_span!("work");
             span.with_subscriber(|(id, dispatch)| {
                 let registry = dispatch.downcast_ref::<Registry>().expect("a registry");
-                let ids = TraceIds { trace: "a".repeat(32), span: "b".repeat(16) };
+                let ids = TraceIds {
+                    trace: TraceId::from_hex(&"a".repeat(32)).expect("hex"),
+                    span: SpanId::from_hex(&"b".repeat(16)).expect("hex"),
+                };
                 registry.span(id).expect("the span").extensions_mut().insert(ids);
             });
             span.in_scope(|| tracing::error_span!("step, without ids").in_scope(|| tracing::info!("inside")));

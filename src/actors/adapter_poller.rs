@@ -206,15 +206,14 @@ impl AdapterPoller {
     fn observe(&mut self, poll: &Poll, settings: Settings) -> Option<String> {
         let now = self.deps.origin.elapsed();
         let adapters = self.tracker.observe(&poll.adapters, now, settings.grace);
-        let before = self.observed.as_ref().map(|before| in_words(before));
         let news = self.observed.as_ref().is_none_or(|before| **before != adapters);
         let mut diff = None;
         if news {
             let adapters = Arc::new(adapters);
             let text = in_words(&adapters);
             info!(namespace = self.key.namespace, name = self.key.name, adapters = text, "observed the adapters");
-            diff = Some(match before {
-                Some(before) => format!("from {before} to {text}"),
+            diff = Some(match &self.observed {
+                Some(before) => format!("from {} to {text}", in_words(before)),
                 None => format!("first observation: {text}"),
             });
             self.count_adapters(&adapters);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Deps;
-use super::done::Done;
+use super::done::{Done, report_changes};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::{Inspect, prefix};
 use super::lifeline::Lifeline;
@@ -86,11 +86,7 @@ impl ConfigHasher {
         }
         let changes = done.tell(problem.as_deref());
         if written {
-            let fact = Fact::Changed(changes.join("; "));
-            self.peers.status.do_send(Report {
-                fact,
-                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
-            });
+            report_changes(&self.peers.status, &self.deps.metrics, &changes);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What a run did, told once at its end: as decision and difference on the span of its work, and in words for
 //! `.status.lastChange`.
 
+use actix::prelude::*;
 use tracing::Span;
 
+use super::messages::{Cause, CauseKind, Fact, Report, Role};
 use crate::cluster::KubeError;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::{Attribute, RETRY};
@@ -51,6 +53,14 @@ impl Done {
         }
         decided(&span, &decision, &words);
         std::mem::take(&mut self.changes)
+    }
+}
+
+/// Tells StatusReporter what a run changed, in the current span; nothing when it changed nothing.
+pub fn report_changes(status: &Recipient<Report>, metrics: &Metrics, changes: &[String]) {
+    if !changes.is_empty() {
+        let cause = Cause::here(CauseKind::Fact).to(metrics, Role::StatusReporter);
+        status.do_send(Report { fact: Fact::Changed(changes.join("; ")), cause });
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Deps;
-use super::done::{Done, retry};
+use super::done::{Done, report_changes, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::Inspect;
 use super::lifeline::Lifeline;
@@ -170,18 +170,14 @@ impl Worker for ServiceReconciler {
                 self.polled_at = None;
             }
         }
-        let cause = Cause::here(CauseKind::Fact);
-        if !outcome.changes.is_empty() {
-            let fact = Fact::Changed(outcome.changes.join("; "));
-            self.status.do_send(Report { fact, cause: cause.to(&self.deps.metrics, Role::StatusReporter) });
-        }
+        report_changes(&self.status, &self.deps.metrics, &outcome.changes);
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
             self.last = Some(fact.clone());
             self.status.do_send(Report {
                 fact: Fact::Services(fact),
-                cause: cause.to(&self.deps.metrics, Role::StatusReporter),
+                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
         outcome.verdict

@@ -1,7 +1,7 @@
 //! StatusReporter: the only writer of `.status`.
 //!
 //! Gathers the facts of its siblings, derives the status in the pure ring and writes it when it differs, at most once
-//! a second. Releases, too, the finalizer that the Go operator left on a server that is being deleted.
+//! a second; what is asked meanwhile is answered by one write.
 
 use std::sync::Arc;
 use std::time::Duration;

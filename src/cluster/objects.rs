@@ -22,7 +22,7 @@ use super::kind::Kind;
 use crate::reconcile::ServerKey;
 use crate::telemetry::metrics::{self, Action, Metrics, doing};
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{failed, set, started};
+use crate::telemetry::trace::{failed, records, set, started};
 
 /// `fieldManager` of every write.
 pub const FIELD_MANAGER: &str = "dittofs-operator";
@@ -169,7 +169,7 @@ impl Cluster {
     ) -> Result<Bytes, KubeError> {
         let span = verb.span(&method);
         if let Some((address, port)) = &self.server
-            && !span.is_disabled()
+            && records(&span)
         {
             set(&span, Attribute::ServerAddress, address.clone());
             set(&span, Attribute::ServerPort, i64::from(*port));
@@ -267,7 +267,7 @@ impl<'a> Verb<'a> {
         let name = format_args!("kube {method} {resource}{below}");
         let span = tracing::error_span!("kube", otel.name = %name, otel.kind = "client");
         started(&span);
-        if !span.is_disabled() {
+        if records(&span) {
             set(&span, Attribute::Method, method.as_str().to_owned());
             set(&span, Attribute::Namespace, self.namespace.to_owned());
             set(&span, Attribute::Object, format!("{resource}/{}", self.name));

@@ -16,7 +16,7 @@ use super::error::{ApiError, Operation, excerpt, root_cause};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{failed as failed_span, set, started};
+use crate::telemetry::trace::{failed as failed_span, records, set, started};
 
 /// What a poll may cost.
 #[derive(Clone, Copy, Debug)]
@@ -193,7 +193,7 @@ impl HttpClient {
 fn open_span(call: &Call<'_>) -> Span {
     let span = tracing::error_span!("dittofs", otel.name = %format_args!("dittofs {}", call.operation.route()), otel.kind = "client");
     started(&span);
-    if !span.is_disabled() {
+    if records(&span) {
         let path = call.operation.route().split_once(' ').map_or("", |(_, path)| path);
         set(&span, Attribute::Operation, call.operation.label());
         set(&span, Attribute::Method, call.method.as_str().to_owned());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{SpanContext, Status, TraceContextExt as _};
+use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceId};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderInjector;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -102,13 +102,13 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Trace and span of a started span, kept in its extensions for the log.
-#[derive(Clone, Debug)]
+/// Trace and span of a started span, kept in its extensions for the log: as numbers, since most spans have no line.
+#[derive(Clone, Copy, Debug)]
 pub struct TraceIds {
-    /// 32 hex digits.
-    pub trace: String,
-    /// 16 hex digits.
-    pub span: String,
+    /// 32 hex digits as text.
+    pub trace: TraceId,
+    /// 16 hex digits as text.
+    pub span: SpanId,
 }
 
 /// Begins `span` at `place`; what was coalesced into it becomes links, and these traces are kept when this one is.
@@ -133,12 +133,17 @@ pub fn begin(span: Span, place: &TraceContext, coalesced: &[TraceContext]) -> Sp
 /// Starts a span that was opened inside another, so that the log knows its ids.
 pub fn started(span: &Span) {
     let Some(context) = TraceContext::of(span).span_context() else { return };
-    let ids = TraceIds { trace: context.trace_id().to_string(), span: context.span_id().to_string() };
+    let ids = TraceIds { trace: context.trace_id(), span: context.span_id() };
     span.with_subscriber(|(id, dispatch)| {
         if let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) {
             span.extensions_mut().replace(ids);
         }
     });
+}
+
+/// Whether what is set on the span is kept: not when nothing is exported, or the trace is not sampled.
+pub fn records(span: &Span) -> bool {
+    span.context().span().is_recording()
 }
 
 /// Sets an attribute of the contract.
