@@ -13,7 +13,7 @@ const NAMESPACE: &str = "dittofs-system";
 const NAME: &str = "dittofs-operator";
 
 /// API group, resource and verbs of each rule; the comment above one says which actor needs it.
-const RULES: [(&str, &str, &[&str]); 9] = [
+const RULES: &[(&str, &str, &[&str])] = &[
     // CrWatcher reads, StatusReporter releases a finalizer that the operator written in Go left behind.
     ("dittofs.dittofs.com", "dittoservers", &["get", "list", "watch", "patch"]),
     // StatusReporter.
