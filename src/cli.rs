@@ -72,6 +72,9 @@ pub struct RunArgs {
     /// variables.
     #[arg(long, env = "DITTOFS_TRACE_QUIET_POLLS")]
     pub trace_quiet_polls: bool,
+    /// The operator's own namespace, which NetworkPolicies with `spec.networkPolicy.from` let in to the API port.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub own_namespace: Option<String>,
     /// Name of this instance in events. Default: the pod's name.
     #[arg(long, env = "HOSTNAME", value_name = "NAME", default_value = "dittofs-operator", hide = true)]
     pub instance: String,

@@ -10,12 +10,13 @@ use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, EnvVar, LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement,
     NodeSelectorTerm, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration, TopologySpreadConstraint,
 };
+use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
-    Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings, Rollout,
-    SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, OnPortChange, OnSpecChange,
+    PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -45,6 +46,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         service: settings,
         file_service_enabled: true,
         metrics: None,
+        network_policy: NetworkPolicySettings { enabled: true, from: vec![] },
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },
         termination_grace_period_seconds: 105,
@@ -169,6 +171,23 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
                 ServiceSettings { service_type: ServiceType::NodePort, annotations: map("adapters", "only") };
             s.service = ServiceSettings { service_type: ServiceType::ClusterIp, annotations: map("service", "only") };
             s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into() });
+            s.network_policy.from = vec![
+                NetworkPolicyPeer {
+                    namespace_selector: Some(LabelSelector {
+                        match_labels: Some(map("team", "clients")),
+                        ..LabelSelector::default()
+                    }),
+                    pod_selector: Some(LabelSelector {
+                        match_expressions: Some(vec![]),
+                        match_labels: Some(map("mounts", "files")),
+                    }),
+                    ip_block: None,
+                },
+                NetworkPolicyPeer {
+                    ip_block: Some(IPBlock { cidr: "192.0.2.0/24".into(), except: Some(vec!["192.0.2.9/32".into()]) }),
+                    ..NetworkPolicyPeer::default()
+                },
+            ];
             s.logging = Logging { level: "WARN".into(), format: "text".into(), output: "stderr".into() };
             s.rollout = Rollout { on_port_change: OnPortChange::Immediate, on_spec_change: OnSpecChange::WhenNeeded };
             s.termination_grace_period_seconds = 77;

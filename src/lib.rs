@@ -6,7 +6,7 @@
 //!      user & managed Secrets ──> ConfigHasher ──ConfigHashed──────────────┐ │
 //!                                                                          v v
 //!      DittoFS REST API <──poll── AdapterPoller ──AdaptersObserved──> PortReconciler    (only writer of the StatefulSet)
-//!                                                      └────────────> ServiceReconciler (only writer of Services)
+//!                                                      └────────────> ServiceReconciler (only writer of Services, NetworkPolicies)
 //!                                    all four ──facts──> StatusReporter (only writer of .status)
 //! ```
 //!

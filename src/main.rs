@@ -78,6 +78,7 @@ async fn serve(arguments: RunArgs) -> ExitCode {
         metrics_addr: arguments.metrics_addr,
         metrics_per_server: arguments.metrics_per_server,
         debug_addr: arguments.debug_addr,
+        own_namespace: arguments.own_namespace.filter(|namespace| !namespace.is_empty()),
         instance: arguments.instance,
     };
     let ended = run(options, &tracing).await;

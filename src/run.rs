@@ -45,6 +45,8 @@ pub struct Options {
     pub metrics_per_server: bool,
     /// Where `/debug/state` is served; nowhere when unset.
     pub debug_addr: Option<SocketAddr>,
+    /// The operator's own namespace, when it runs in a cluster.
+    pub own_namespace: Option<String>,
     /// Name of this instance in events.
     pub instance: String,
 }
@@ -103,6 +105,7 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         specs: Specs::default(),
         http: HttpClient::new(HttpSettings::default())?.counted(metrics.clone()),
         template: options.api_url_template.clone(),
+        namespace: options.own_namespace.clone(),
         gate: Gate::new(metrics.clone()),
         metrics: metrics.clone(),
         tracer: tracing.tracer.clone(),

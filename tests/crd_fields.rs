@@ -29,10 +29,11 @@ const LATER: [&str; 16] = [
 ];
 
 /// Fields that the table does not have.
-const ADDED: [&str; 14] = [
+const ADDED: [&str; 15] = [
     "spec.adapterDiscovery.stopGracePeriod",
     "spec.cache",
     "spec.fileService",
+    "spec.networkPolicy",
     "spec.pod",
     "spec.podSecurityContext",
     "spec.ports",

@@ -1,7 +1,7 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
-//! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets and
-//! Services whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
+//! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets,
+//! Services and NetworkPolicies whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
 //! kept of them. Nothing is told from a list that is not complete.
 
 use std::sync::Arc;
@@ -19,6 +19,10 @@ use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
 use crate::reconcile::{ServerKey, meta};
+
+/// The kinds that are watched.
+const WATCHED: [Kind; 6] =
+    [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::NetworkPolicy];
 
 /// How the watches are made.
 #[derive(Clone, Debug)]
@@ -52,7 +56,7 @@ impl CrWatcher {
     }
 
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
-        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap);
+        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::NetworkPolicy);
         let scope = WatchScope {
             kind,
             namespace: self.watching.namespace.clone(),
@@ -107,7 +111,7 @@ impl Actor for CrWatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for kind in [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret] {
+        for kind in WATCHED {
             self.watch(kind, ctx);
         }
     }
@@ -136,6 +140,7 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::StatefulSet => &deps.caches.stateful_sets,
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
+        Kind::NetworkPolicy => &deps.caches.network_policies,
         Kind::Secret | Kind::Pod => return secrets(&event),
     };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
@@ -150,6 +155,7 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::StatefulSet => Sighting::StatefulSet(key(owner.map_or(change.name, |owner| owner.name))),
         Kind::Service => Sighting::Service(key(owner?.name)),
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
+        Kind::NetworkPolicy => Sighting::NetworkPolicy(key(owner?.name)),
         Kind::Secret | Kind::Pod => return None,
     })
 }

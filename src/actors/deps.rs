@@ -27,12 +27,15 @@ pub struct Caches {
     pub services: Cache,
     /// ConfigMaps with our label, metadata only.
     pub config_maps: Cache,
+    /// NetworkPolicies with our label.
+    pub network_policies: Cache,
 }
 
 impl Caches {
     /// Whether every cache was filled once: nothing is decided before.
     pub fn are_synced(&self) -> bool {
-        [&self.servers, &self.stateful_sets, &self.services, &self.config_maps].iter().all(|cache| cache.is_synced())
+        let Self { servers, stateful_sets, services, config_maps, network_policies } = self;
+        [servers, stateful_sets, services, config_maps, network_policies].iter().all(|cache| cache.is_synced())
     }
 }
 
@@ -50,6 +53,8 @@ pub struct Deps {
     pub http: HttpClient,
     /// Where each server's API is.
     pub template: UrlTemplate,
+    /// The operator's own namespace, when it is known: NetworkPolicies let it in.
+    pub namespace: Option<String>,
     /// Passed by every job.
     pub gate: Gate,
     /// Counts what happens.

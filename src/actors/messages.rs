@@ -299,6 +299,8 @@ pub enum Sighting {
     Service(ServerKey),
     /// A ConfigMap of this server.
     ConfigMap(ServerKey),
+    /// A NetworkPolicy of this server.
+    NetworkPolicy(ServerKey),
     /// A Secret: namespace and name.
     Secret(String, String),
     /// Everything was listed anew.

@@ -1,38 +1,28 @@
-//! ServiceReconciler: the only writer of the Services of one server.
+//! ServiceReconciler: the only writer of the Services and NetworkPolicies of one server.
 //!
-//! What is there is compared with what should be in the pure ring ([`crate::reconcile::plan_services`]); every object
-//! that is written is read first and replaced from that JSON. One Service that cannot be written stops no other.
+//! What is there is compared with what should be in the pure ring ([`crate::reconcile::plan_services`],
+//! [`crate::reconcile::plan_network_policies`]); every object that is written is read first and replaced from that
+//! JSON. One object that cannot be written stops no other.
+
+mod run;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
-use serde_json::Value;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
+use self::run::Run;
 use super::Deps;
-use super::done::{Done, report_changes, retry};
+use super::done::{Done, report_changes};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
-use super::trouble::Trouble;
-use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
+use crate::cluster::Kind;
 use crate::reconcile::status::ServicesFact;
-use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
-};
-use crate::telemetry::metrics::doing;
-
-/// Attempts of one run at a Service that others keep changing.
-const ATTEMPTS: u32 = 4;
-/// First and longest pause between them.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How long until another look at a foreign object, or at one that is being deleted, when no event says it is gone.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+use crate::reconcile::{ObservedAdapter, ServerKey};
 
 /// See the module.
 pub struct ServiceReconciler {
@@ -43,7 +33,7 @@ pub struct ServiceReconciler {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     /// Start of the oldest poll whose news did not reach all Services yet.
     polled_at: Option<Instant>,
-    /// Per Service, a write that the API server turned into no change.
+    /// Per object (`Kind name`), a write that the API server turned into no change.
     settled: BTreeMap<String, String>,
     last: Option<ServicesFact>,
     _lifeline: Lifeline,
@@ -123,7 +113,7 @@ pub struct Outcome {
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
-    /// For whose Services it worked: the poll whose news it answers, and when its last write was done.
+    /// For whose objects it worked: the poll whose news it answers, and when its last write was done.
     answered: Option<Instant>,
     last_write: Option<Instant>,
     /// Adapters whose Services do not follow.
@@ -181,307 +171,6 @@ impl Worker for ServiceReconciler {
             });
         }
         outcome.verdict
-    }
-}
-
-/// One run.
-struct Run {
-    deps: Arc<Deps>,
-    key: ServerKey,
-    adapters: Option<Arc<Vec<ObservedAdapter>>>,
-    /// Nothing was reconciled before.
-    fresh: bool,
-    settled: BTreeMap<String, String>,
-    seed: u64,
-    cause: CauseKind,
-    done: Done,
-    polled_at: Option<Instant>,
-    lagging: usize,
-    trouble: Trouble,
-}
-
-/// What became of one Service.
-enum Kept {
-    /// It is as it should be.
-    Yes,
-    /// It is being deleted; its successor waits.
-    Waiting,
-    /// Somebody else's, or it cannot be written.
-    Problem(String),
-}
-
-impl Run {
-    async fn reconcile(mut self) -> Outcome {
-        crate::fault::hit_for("service-reconciler.job", &self.key.name);
-        let idle = |run: Self| {
-            run.trouble.hold();
-            Outcome {
-                fact: None,
-                settled: run.settled,
-                verdict: Verdict::Settled,
-                changes: Vec::new(),
-                answered: None,
-                last_write: None,
-                lagging: 0,
-            }
-        };
-        let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
-        let Ok(server) = spec.server.clone() else { return idle(self) };
-        let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
-        let live = self.deps.caches.services.owned_by(&server.uid);
-        let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let plan = plan_services(&server, adapters, &live);
-
-        let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
-        let (mut failed, mut blocked) = (false, false);
-        for remove in plan.remove {
-            if let Err(problem) = self.remove(&about, &remove).await {
-                failed = true;
-                self.lagging += usize::from(remove.adapter.is_some());
-                fact.problems.push(problem);
-            }
-        }
-        for ensure in plan.ensure {
-            let cached = live.iter().find(|service| crate::reconcile::meta(service, "name") == ensure.name);
-            if let Some(cached) = cached
-                && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
-                && !crate::fault::on("rewrite-services")
-            {
-                continue;
-            }
-            let kept = self.keep(&about, &server, &ensure, self.fresh && cached.is_none()).await;
-            if !matches!(kept, Ok(Kept::Yes)) {
-                self.lagging += usize::from(ensure.adapter.is_some());
-            }
-            match kept {
-                Ok(Kept::Yes) => {}
-                Ok(Kept::Waiting) => {
-                    blocked = true;
-                    fact.waiting.push(ensure.name);
-                }
-                Ok(Kept::Problem(problem)) => {
-                    blocked = true;
-                    fact.problems.push(problem);
-                }
-                Err(error) => {
-                    failed = true;
-                    let note = format!("Service {}: {error}", ensure.name);
-                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
-                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
-                        let reason = if ensure.adapter.is_some() {
-                            Reason::AdapterServiceFailed
-                        } else {
-                            Reason::ReconcileFailed
-                        };
-                        let related = Some((Kind::Service, ensure.name.clone()));
-                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
-                    }
-                    fact.problems.push(note);
-                }
-            }
-        }
-        if failed || blocked {
-            fact.applied = None;
-        }
-        let verdict = if failed {
-            Verdict::Retry
-        } else if blocked {
-            Verdict::After(LOOK_AGAIN)
-        } else {
-            Verdict::Settled
-        };
-        let changes = self.done.tell(fact.problems.first().map(String::as_str));
-        Outcome {
-            fact: Some(fact),
-            settled: self.settled,
-            verdict,
-            changes,
-            answered: self.polled_at,
-            last_write: doing::last_write(),
-            lagging: self.lagging,
-        }
-    }
-
-    async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {
-        let related = Some((Kind::Service, remove.name.clone()));
-        match self.deps.cluster.delete(Kind::Service, &self.key.namespace, &remove.name, &remove.uid).await {
-            Ok(Deletion::Done) => {
-                info!(
-                    namespace = self.key.namespace,
-                    name = self.key.name,
-                    service = remove.name,
-                    cause = self.cause.as_str(),
-                    why = remove.why,
-                    "deleted a Service"
-                );
-                self.done.did("delete", format!("deleted Service {}: {}", remove.name, remove.why));
-                if remove.adapter.is_some() {
-                    let note = format!("Deleted Service {}: {}", remove.name, remove.why);
-                    self.deps.event(about, Reason::AdapterServiceDeleted, "DeleteService", note, related);
-                }
-                Ok(())
-            }
-            Ok(Deletion::AlreadyGone) => Ok(()),
-            Ok(Deletion::OtherObject) => self.is_another(remove).await,
-            Err(error) => {
-                let note = format!("Service {} cannot be deleted: {error}", remove.name);
-                if let Some(again) = self.trouble.failed(&format!("deletion of Service {}", remove.name)) {
-                    warn!(namespace = self.key.namespace, name = self.key.name, service = remove.name, error = %error, "the Service cannot be deleted{again}");
-                    let (reason, action) = (Reason::AdapterServiceFailed, "DeleteService");
-                    self.deps.event_again(about, reason, action, note.clone(), related, again.times);
-                }
-                Err(note)
-            }
-        }
-    }
-
-    /// Of a deletion that was refused as a conflict: Ok when the object of that name is truly another one, or gone. Some
-    /// other conflict leaves the one that was meant, which is then tried again.
-    async fn is_another(&self, remove: &Remove) -> Result<(), String> {
-        let kept = |why: &dyn std::fmt::Display| format!("Service {} cannot be deleted: {why}", remove.name);
-        match self.deps.cluster.get(Kind::Service, &self.key.namespace, &remove.name).await {
-            Ok(Some(live)) if crate::reconcile::meta(&live, "uid") == remove.uid => Err(kept(&"it was being changed")),
-            Ok(_) => Ok(()),
-            Err(error) => Err(kept(&error)),
-        }
-    }
-
-    async fn keep(
-        &mut self,
-        about: &CrRef,
-        server: &ValidatedServer,
-        ensure: &Ensure,
-        absent: bool,
-    ) -> Result<Kept, KubeError> {
-        let namespace = self.key.namespace.clone();
-        let name = &ensure.name;
-        let related = Some((Kind::Service, name.clone()));
-        let mut pause = Backoff::new(PAUSE.0, PAUSE.1, self.seed);
-        let mut attempt = 1;
-        loop {
-            // A new server's Services are not there: when one is after all, the creation says so and it is read then.
-            let live = if absent && attempt == 1 {
-                None
-            } else {
-                self.deps.cluster.get(Kind::Service, &namespace, name).await?
-            };
-            let written = match decide(live.as_ref(), &ensure.desired, &server.uid) {
-                Decision::Nothing if crate::fault::on("rewrite-services") => {
-                    self.deps.cluster.replace(Kind::Service, &namespace, name, &live.unwrap_or_default()).await
-                }
-                Decision::Nothing => return Ok(Kept::Yes),
-                Decision::BeingDeleted => return Ok(Kept::Waiting),
-                Decision::NotOwned if crate::fault::on("adopt-foreign") => {
-                    let mut object = ensure.desired.clone();
-                    object["metadata"]["resourceVersion"] =
-                        live.unwrap_or_default()["metadata"]["resourceVersion"].clone();
-                    self.deps.cluster.replace(Kind::Service, &namespace, name, &object).await
-                }
-                Decision::NotOwned => {
-                    let note = format!("Service {name} belongs to somebody else; rename or remove it");
-                    self.done.note("not-owned");
-                    if let Some(again) = self.trouble.failed(&format!("Service {name}")) {
-                        warn!(
-                            namespace,
-                            name = self.key.name,
-                            service = name,
-                            "the Service belongs to somebody else{again}"
-                        );
-                        self.deps.event_again(
-                            about,
-                            Reason::NotOwned,
-                            "KeepService",
-                            note.clone(),
-                            related,
-                            again.times,
-                        );
-                    }
-                    return Ok(Kept::Problem(note));
-                }
-                Decision::Create(object) => self.create(about, ensure, &object).await,
-                Decision::Replace(object, changes) => {
-                    if self.settled.get(name) == Some(&fingerprint(live.as_ref(), &object)) {
-                        return Ok(Kept::Yes);
-                    }
-                    let drift = self.deps.drift(live.as_ref(), &object, self.cause);
-                    let replaced = self.replace(about, server, ensure, &object, &changes).await;
-                    if replaced.is_ok() {
-                        for who in drift {
-                            self.deps.metrics.drift_repaired(Kind::Service, who);
-                        }
-                    }
-                    replaced
-                }
-            };
-            match written {
-                Ok(_) => return Ok(Kept::Yes),
-                Err(error) if error.is_being_deleted() => return Ok(Kept::Waiting),
-                Err(error)
-                    if attempt < ATTEMPTS
-                        && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) =>
-                {
-                    retry(&self.deps.metrics, attempt, &format!("services/{name}"), &error);
-                }
-                Err(error) => return Err(error),
-            }
-            attempt += 1;
-            tokio::time::sleep(pause.next()).await;
-        }
-    }
-
-    async fn create(&mut self, about: &CrRef, ensure: &Ensure, object: &Value) -> Result<Value, KubeError> {
-        let made = self.deps.cluster.create(Kind::Service, &self.key.namespace, object).await?;
-        info!(
-            namespace = self.key.namespace,
-            name = self.key.name,
-            service = ensure.name,
-            cause = self.cause.as_str(),
-            "created a Service"
-        );
-        self.done.did("create", format!("created Service {}", ensure.name));
-        if let Some(adapter) = &ensure.adapter {
-            let port = made.pointer("/spec/ports/0/port").map(Value::to_string).unwrap_or_default();
-            let note = format!("Created Service {} for adapter {adapter} on port {port}", ensure.name);
-            let related = Some((Kind::Service, ensure.name.clone()));
-            self.deps.event(about, Reason::AdapterServiceCreated, "CreateService", note, related);
-        }
-        Ok(made)
-    }
-
-    async fn replace(
-        &mut self,
-        about: &CrRef,
-        server: &ValidatedServer,
-        ensure: &Ensure,
-        object: &Value,
-        changes: &[String],
-    ) -> Result<Value, KubeError> {
-        let name = &ensure.name;
-        let stored = self.deps.cluster.replace(Kind::Service, &self.key.namespace, name, object).await?;
-        let changes = changes.join(", ");
-        info!(
-            namespace = self.key.namespace,
-            name = self.key.name,
-            service = name,
-            cause = self.cause.as_str(),
-            changes,
-            "replaced a Service"
-        );
-        self.done.did("update", format!("updated Service {name}: {changes}"));
-        if ensure.adapter.is_some() {
-            let note = format!("Updated Service {name}: {changes}");
-            let related = Some((Kind::Service, name.clone()));
-            self.deps.event(about, Reason::AdapterServiceUpdated, "ReplaceService", note, related);
-        }
-        match decide(Some(&stored), &ensure.desired, &server.uid) {
-            Decision::Replace(again, _) => {
-                self.settled.insert(name.clone(), fingerprint(Some(&stored), &again));
-            }
-            _ => {
-                self.settled.remove(name);
-            }
-        }
-        Ok(stored)
     }
 }
 

@@ -22,7 +22,7 @@ use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
 use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
-use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
+use crate::reconcile::{ObservedAdapter, ServerKey, meta, operator_kept_out, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
 /// Least time between two writes of one status.
@@ -242,8 +242,13 @@ impl Run {
         let set = set.filter(|set| crate::reconcile::owned_by(set, &spec.uid));
         let services = self.deps.caches.services.owned_by(&spec.uid);
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let doubts: Vec<String> = server
-            .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
+        let doubts: Vec<String> = server.map_or_else(
+            |_| Vec::new(),
+            |server| {
+                let kept_out = operator_kept_out(server, self.deps.namespace.as_deref());
+                warnings(server, adapters).into_iter().chain(kept_out).map(|doubt| doubt.to_string()).collect()
+            },
+        );
         let now = now();
         let mut derived = derive(Observed {
             generation: spec.generation,

@@ -552,6 +552,7 @@ impl Handler<Seen> for Supervisor {
             Sighting::StatefulSet(key) => (Kind::StatefulSet, key),
             Sighting::Service(key) => (Kind::Service, key),
             Sighting::ConfigMap(key) => (Kind::ConfigMap, key),
+            Sighting::NetworkPolicy(key) => (Kind::NetworkPolicy, key),
         };
         let span = self.watched(kind, &key, &cause);
         let _within = span.enter();
@@ -562,6 +563,9 @@ impl Handler<Seen> for Supervisor {
             (Kind::Service, Some(family)) => {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+            }
+            (Kind::NetworkPolicy, Some(family)) => {
+                family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
             }
             (Kind::ConfigMap, Some(family)) => {
                 family.hasher.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ConfigHasher)));

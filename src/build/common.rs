@@ -28,6 +28,10 @@ pub const ADAPTER_SERVICE_LABEL: &str = "dittofs.io/adapter-service";
 pub const ADAPTER_TYPE_LABEL: &str = "dittofs.io/adapter-type";
 /// Label of the metrics Service, `"true"`.
 pub const METRICS_SERVICE_LABEL: &str = "dittofs.io/metrics-service";
+/// Label of the NetworkPolicy for the ports of the static Services, `"true"`.
+pub const BASELINE_POLICY_LABEL: &str = "dittofs.io/baseline-networkpolicy";
+/// Label of every NetworkPolicy for the ports of an adapter's Service, `"true"`.
+pub const ADAPTER_POLICY_LABEL: &str = "dittofs.io/adapter-networkpolicy";
 /// Pod annotation with the config hash.
 pub const CONFIG_HASH_ANNOTATION: &str = "dittofs.io/config-hash";
 /// Annotation of a StatefulSet whose new template is held back from the running pod.

@@ -45,6 +45,16 @@ fn objects(server: &ValidatedServer, adapters: &[AdapterPort], targets: TargetPo
             (format!("service-adapter-{}", adapter.adapter_type), value(adapter_service(server, adapter)))
         }),
     );
+    let statics: Vec<Value> =
+        objects.iter().filter(|(name, _)| name.starts_with("service-")).map(|(_, object)| object.clone()).collect();
+    let statics: Vec<&Value> =
+        statics.iter().filter(|service| service["metadata"]["labels"].get(ADAPTER_SERVICE_LABEL).is_none()).collect();
+    let baseline = value(baseline_policy(server, &statics, Some("dittofs-system")));
+    objects.push(("network-policy-baseline".to_owned(), baseline));
+    objects.extend(adapters.iter().map(|adapter| {
+        let policy = adapter_policy(server, &value(adapter_service(server, adapter)));
+        (format!("network-policy-adapter-{}", adapter.adapter_type), value(policy))
+    }));
     objects
 }
 

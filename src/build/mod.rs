@@ -10,6 +10,7 @@ mod config_map;
 mod config_yaml;
 #[cfg(test)]
 mod golden;
+mod network_policy;
 mod pod_template;
 mod prune;
 mod quantity;
@@ -27,12 +28,13 @@ mod service_metrics;
 mod stateful_set;
 
 pub use common::{
-    ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, API_PORT_NAME, API_VERSION, APP, APP_LABEL, CONFIG_HASH_ANNOTATION,
-    CONTAINER_NAME, HELD_TEMPLATE_ANNOTATION, INSTANCE_LABEL, KIND, MANAGED_BY, MANAGED_BY_LABEL, METRICS_PORT_NAME,
-    METRICS_SERVICE_LABEL, labels, owner_reference, selector,
+    ADAPTER_POLICY_LABEL, ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, API_PORT_NAME, API_VERSION, APP, APP_LABEL,
+    BASELINE_POLICY_LABEL, CONFIG_HASH_ANNOTATION, CONTAINER_NAME, HELD_TEMPLATE_ANNOTATION, INSTANCE_LABEL, KIND,
+    MANAGED_BY, MANAGED_BY_LABEL, METRICS_PORT_NAME, METRICS_SERVICE_LABEL, labels, owner_reference, selector,
 };
 pub use config_map::{CONFIG_FILE, config_map};
 pub use config_yaml::render;
+pub use network_policy::{adapter_policy, baseline_policy};
 pub use pod_template::OWN_ENV;
 pub use quantity::canonical;
 pub use rbac::rbac_yaml;

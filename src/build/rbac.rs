@@ -22,8 +22,9 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("dittofs.dittofs.com", "dittoservers/finalizers", &["update"]),
     // PortReconciler; the garbage collector deletes.
     ("apps", "statefulsets", &["get", "list", "watch", "create", "update"]),
-    // ServiceReconciler.
+    // ServiceReconciler, this and the next.
     ("", "services", &["get", "list", "watch", "create", "update", "delete"]),
+    ("networking.k8s.io", "networkpolicies", &["get", "list", "watch", "create", "update", "delete"]),
     // ConfigHasher.
     ("", "configmaps", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher and AdapterPoller; generated Secrets are never deleted.

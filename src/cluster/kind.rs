@@ -22,6 +22,8 @@ pub enum Kind {
     Secret,
     /// `v1 Pod`.
     Pod,
+    /// `networking.k8s.io/v1 NetworkPolicy`.
+    NetworkPolicy,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
         match self {
             Self::DittoServer => "dittofs.dittofs.com",
             Self::StatefulSet => "apps",
+            Self::NetworkPolicy => "networking.k8s.io",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
         }
     }
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Self::DittoServer => "dittofs.dittofs.com/v1alpha1",
             Self::StatefulSet => "apps/v1",
+            Self::NetworkPolicy => "networking.k8s.io/v1",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
         }
     }
@@ -60,6 +64,7 @@ impl Kind {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::Pod => "Pod",
+            Self::NetworkPolicy => "NetworkPolicy",
         }
     }
 
@@ -72,6 +77,7 @@ impl Kind {
             Self::ConfigMap => "configmaps",
             Self::Secret => "secrets",
             Self::Pod => "pods",
+            Self::NetworkPolicy => "networkpolicies",
         }
     }
 
@@ -136,8 +142,15 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 6] =
-        [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod];
+    const ALL: [Kind; 7] = [
+        Kind::DittoServer,
+        Kind::StatefulSet,
+        Kind::Service,
+        Kind::ConfigMap,
+        Kind::Secret,
+        Kind::Pod,
+        Kind::NetworkPolicy,
+    ];
 
     #[test]
     fn paths_are_those_of_the_api() {
@@ -148,6 +161,7 @@ mod tests {
         assert_eq!(path(Kind::ConfigMap), "/api/v1/namespaces/ns/configmaps/a");
         assert_eq!(path(Kind::Secret), "/api/v1/namespaces/ns/secrets/a");
         assert_eq!(path(Kind::Pod), "/api/v1/namespaces/ns/pods/a");
+        assert_eq!(path(Kind::NetworkPolicy), "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/a");
     }
 
     #[test]

@@ -19,6 +19,12 @@ pub enum Reason {
     AdapterServiceUpdated,
     /// A Service of an adapter was deleted.
     AdapterServiceDeleted,
+    /// A NetworkPolicy of an adapter was created.
+    AdapterNetworkPolicyCreated,
+    /// A NetworkPolicy of an adapter was changed.
+    AdapterNetworkPolicyUpdated,
+    /// A NetworkPolicy of an adapter was deleted.
+    AdapterNetworkPolicyDeleted,
     /// The StatefulSet's ports follow the adapters.
     ContainerPortsUpdated,
     /// Something could not be brought about.
@@ -31,24 +37,30 @@ pub enum Reason {
     AdminCredentialUnauthorized,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
+    /// A NetworkPolicy could not be written.
+    NetworkPolicyFailed,
     /// An object with our name is somebody else's.
     NotOwned,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
         Self::AdapterServiceUpdated,
         Self::AdapterServiceDeleted,
+        Self::AdapterNetworkPolicyCreated,
+        Self::AdapterNetworkPolicyUpdated,
+        Self::AdapterNetworkPolicyDeleted,
         Self::ContainerPortsUpdated,
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
         Self::AdminCredentialUnauthorized,
         Self::AdapterServiceFailed,
+        Self::NetworkPolicyFailed,
         Self::NotOwned,
     ];
 
@@ -60,12 +72,16 @@ impl Reason {
             Self::AdapterServiceCreated => "AdapterServiceCreated",
             Self::AdapterServiceUpdated => "AdapterServiceUpdated",
             Self::AdapterServiceDeleted => "AdapterServiceDeleted",
+            Self::AdapterNetworkPolicyCreated => "AdapterNetworkPolicyCreated",
+            Self::AdapterNetworkPolicyUpdated => "AdapterNetworkPolicyUpdated",
+            Self::AdapterNetworkPolicyDeleted => "AdapterNetworkPolicyDeleted",
             Self::ContainerPortsUpdated => "ContainerPortsUpdated",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
+            Self::NetworkPolicyFailed => "NetworkPolicyFailed",
             Self::NotOwned => "NotOwned",
         }
     }
@@ -78,12 +94,16 @@ impl Reason {
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
+            | Self::AdapterNetworkPolicyCreated
+            | Self::AdapterNetworkPolicyUpdated
+            | Self::AdapterNetworkPolicyDeleted
             | Self::ContainerPortsUpdated => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
             | Self::AdminCredentialUnauthorized
             | Self::AdapterServiceFailed
+            | Self::NetworkPolicyFailed
             | Self::NotOwned => NoticeKind::Warning,
         }
     }
@@ -100,6 +120,13 @@ impl Reason {
                 "The Service of an adapter differed from what the spec and the adapter ask for."
             }
             Self::AdapterServiceDeleted => "An adapter no longer runs, or its Services were switched off in the spec.",
+            Self::AdapterNetworkPolicyCreated => "The ports of an adapter's Service had no NetworkPolicy.",
+            Self::AdapterNetworkPolicyUpdated => {
+                "The NetworkPolicy of an adapter differed from the ports of its Service and the peers of the spec."
+            }
+            Self::AdapterNetworkPolicyDeleted => {
+                "An adapter no longer runs, or NetworkPolicies were switched off in the spec."
+            }
             Self::ContainerPortsUpdated => {
                 "The ports that the pod template declares follow the adapters; the running pod is left alone unless the \
                  spec says otherwise."
@@ -118,6 +145,10 @@ impl Reason {
             Self::AdapterServiceFailed => {
                 "The Service of an adapter could not be written or deleted. It is tried again."
             }
+            Self::NetworkPolicyFailed => {
+                "A NetworkPolicy could not be written or deleted: what it should let in may be kept out. It is tried \
+                 again."
+            }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
             }
@@ -132,10 +163,14 @@ impl Reason {
             Self::AdapterServiceCreated => "Created Service {name} for adapter {type} on port {port}",
             Self::AdapterServiceUpdated => "Updated Service {name}: {field from what to what, …}",
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
+            Self::AdapterNetworkPolicyCreated => "Created NetworkPolicy {name} for adapter {type}",
+            Self::AdapterNetworkPolicyUpdated => "Updated NetworkPolicy {name}: {field from what to what, …}",
+            Self::AdapterNetworkPolicyDeleted => "Deleted NetworkPolicy {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::NetworkPolicyFailed => "NetworkPolicy {name}: {error}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
         }
     }

@@ -19,6 +19,7 @@ pub mod database;
 pub mod defaults;
 pub mod identity;
 pub mod network;
+pub mod network_policy;
 pub mod pod;
 pub mod rules;
 pub mod runtime;

@@ -62,6 +62,12 @@ pub const ENV_REMEDY: &str = "leave it out: the operator sets it itself";
 pub const STORAGE_REMEDY: &str =
     "storage cannot change after creation; set the old value again, or create another DittoServer";
 
+/// What to do about a peer that names nobody, or too much at once.
+pub const PEER_REMEDY: &str = "give each peer a podSelector, a namespaceSelector or both, or an ipBlock alone; {} \
+     selects all, and without spec.networkPolicy.from everybody is let in";
+/// What to do about a CIDR.
+pub const CIDR_REMEDY: &str = "use an address and a mask such as 10.0.0.0/8, and exceptions that lie within it";
+
 /// Environment variables that the operator sets itself.
 pub const OWN_ENV: [&str; 2] = ["DITTOFS_CONTROLPLANE_SECRET", "DITTOFS_ADMIN_INITIAL_PASSWORD"];
 /// Prefix of further environment variables that the operator sets itself.
@@ -269,4 +275,30 @@ pub fn env_names(field: &str) -> Rule {
         format!("'{field} has %s: {ENV_REMEDY}'.format([self.filter(e, has(e.name) && {ours}).map(e, e.name)])"),
     )
     .reason(Reason::FieldValueForbidden)
+}
+
+/// Each peer is somebody: pods, namespaces or a block of addresses, and a block alone.
+pub fn peers_name_somebody(field: &str) -> Rule {
+    let pods = "(has(p.podSelector) || has(p.namespaceSelector))";
+    rule(
+        format!("self.all(p, {pods} != has(p.ipBlock))"),
+        format!(
+            "'{field} has a peer with ' + (self.exists(p, {pods} && has(p.ipBlock)) ? 'an ipBlock and a selector' : \
+             'nothing in it') + ': {PEER_REMEDY}'"
+        ),
+    )
+}
+
+/// Each block of addresses is one, and what is excepted from it lies within it.
+pub fn peers_cidrs(field: &str) -> Rule {
+    let within = "(!has(p.ipBlock.except) || p.ipBlock.except.all(e, isCIDR(e) && \
+                  cidr(p.ipBlock.cidr).containsCIDR(e) && cidr(e).prefixLength() > cidr(p.ipBlock.cidr).prefixLength()))";
+    let good = format!("(!has(p.ipBlock) || (isCIDR(p.ipBlock.cidr) && {within}))");
+    rule(
+        format!("self.all(p, {good})"),
+        format!(
+            "'{field} has the ipBlock %s: {CIDR_REMEDY}'.format([self.filter(p, !{good}).map(p, \
+             p.ipBlock.cidr + (has(p.ipBlock.except) ? ' except ' + p.ipBlock.except.join(', ') : ''))])"
+        ),
+    )
 }

@@ -9,9 +9,12 @@ use super::DittoServer;
 /// First lines of the manifest.
 const HEADER: &str = "# Generated from the Rust types by `make generate`; do not edit.\n";
 
+/// Longest CIDR: an IPv6 address that ends in the form of IPv4 is of 45 characters, its mask of four more.
+const CIDR_MAX: u32 = 49;
+
 /// Subtrees of the spec that are types of core/v1. Their descriptions are Kubernetes' own and would make the manifest
 /// larger than `kubectl apply` can remember in an annotation.
-const CORE_TYPES: [&[&str]; 10] = [
+const CORE_TYPES: [&[&str]; 11] = [
     &["resources"],
     &["securityContext"],
     &["podSecurityContext"],
@@ -22,6 +25,7 @@ const CORE_TYPES: [&[&str]; 10] = [
     &["pod", "env"],
     &["pod", "nodeSelector"],
     &["pod", "labels"],
+    &["networkPolicy", "from"],
 ];
 
 /// The `CustomResourceDefinition` as JSON, keys in alphabetical order.
@@ -62,6 +66,20 @@ fn put_right(schema: &mut Value) {
         && let Some(name) = property(env, &["name"])
     {
         merge(name, &json!({"minLength": 1, "maxLength": 256}));
+    }
+    // What rules read is bounded, and no object is refused for it that Kubernetes would take: no CIDR is longer.
+    if let Some(from) = property(schema, &["spec", "networkPolicy", "from"]).and_then(|from| from.get_mut("items"))
+        && let Some(block) = property(from, &["ipBlock"])
+    {
+        if let Some(cidr) = property(block, &["cidr"]) {
+            merge(cidr, &json!({"maxLength": CIDR_MAX}));
+        }
+        if let Some(except) = property(block, &["except"]) {
+            merge(except, &json!({"maxItems": 64}));
+            if let Some(cidr) = except.get_mut("items") {
+                merge(cidr, &json!({"maxLength": CIDR_MAX}));
+            }
+        }
     }
     if let Some(condition) = property(schema, &["status", "conditions"]).and_then(|list| list.get_mut("items")) {
         constrain_condition(condition);

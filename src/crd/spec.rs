@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::database::DatabaseSpec;
 use super::identity::IdentitySpec;
 use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, FileServiceSpec, MetricsSpec, PortsSpec, ServiceSpec};
+use super::network_policy::NetworkPolicySpec;
 use super::pod::PodSpec;
 use super::rules::Port;
 use super::runtime::{LoggingSpec, RolloutSpec};
@@ -88,6 +89,9 @@ pub struct DittoServerSpec {
     /// The metrics endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsSpec>,
+    /// Who may reach the server's pod, at the ports that its Services publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicySpec>,
     /// The log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logging: Option<LoggingSpec>,

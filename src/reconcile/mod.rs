@@ -11,6 +11,7 @@ mod hash;
 mod key;
 mod merge;
 mod names;
+mod network_policies;
 mod object;
 mod ports;
 mod problem;
@@ -31,6 +32,7 @@ pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secre
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
+pub use network_policies::{Published, plan_network_policies};
 pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted, meta, owned_by, repeats};
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
@@ -39,7 +41,8 @@ pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_service
 pub use slot::Slot;
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, ObservedAdapter,
+    OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage,
+    ValidatedServer,
 };
-pub use warnings::{Warning, warnings};
+pub use warnings::{Warning, operator_kept_out, warnings};

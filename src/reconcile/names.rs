@@ -60,6 +60,10 @@ impl Names {
         let room = LABEL_MAX.saturating_sub(self.cr.len() + "-adapter-".len());
         format!("{}-adapter-{}", self.cr, fit(adapter_type, room))
     }
+    /// The NetworkPolicy for the ports of the static Services.
+    pub fn baseline_policy(&self) -> String {
+        format!("{}-baseline", self.cr)
+    }
     /// The Secret with the JWT signing key that the operator makes when the user gives none.
     pub fn jwt_secret(&self) -> String {
         format!("{}-jwt-secret", self.cr)

@@ -58,8 +58,12 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
         return Decision::BeingDeleted;
     }
     let mut next = merge(live, last_applied(live).as_ref(), &wanted);
-    if live.get("kind").or_else(|| desired.get("kind")).and_then(Value::as_str) == Some("Service") {
-        complete_service(&mut next, desired);
+    match live.get("kind").or_else(|| desired.get("kind")).and_then(Value::as_str) {
+        Some("Service") => complete_service(&mut next, desired),
+        // What a policy lets in is ours as a whole: a rule that somebody added would open the pod, a label in its
+        // selector would take the pod from it.
+        Some("NetworkPolicy") => next["spec"] = desired["spec"].clone(),
+        _ => {}
     }
     if next == *live {
         return Decision::Nothing;
@@ -191,6 +195,31 @@ mod tests {
         assert_eq!(next["spec"]["ports"], json!([{"name": "nfs", "port": 2, "targetPort": 2, "nodePort": 30001}]));
         assert_eq!(next["spec"]["clusterIP"], "10.0.0.1");
         assert!(changes.contains(&"spec.ports[nfs].port: 1 → 2".to_owned()), "{changes:?}");
+    }
+
+    #[test]
+    fn a_network_policy_is_ours_as_a_whole_but_for_its_metadata() {
+        let desired = json!({
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "p", "ownerReferences": [{"uid": "u1", "controller": true}]},
+            "spec": {"podSelector": {"matchLabels": {"app": "a"}}, "ingress": [{"ports": [{"port": 1}]}]},
+        });
+        let Decision::Create(mut live) = decide(None, &desired, "u1") else { panic!("no creation") };
+        live["metadata"]["labels"] = json!({"team.example/owner": "them"});
+        assert_eq!(decide(Some(&live), &desired, "u1"), Decision::Nothing);
+        let opened = live.clone();
+        for open in [
+            |policy: &mut Value| policy["spec"]["podSelector"]["matchLabels"]["never"] = json!("there"),
+            |policy: &mut Value| policy["spec"]["ingress"] = json!([{"ports": [{"port": 1}]}, {}]),
+            |policy: &mut Value| policy["spec"]["egress"] = json!([]),
+        ] {
+            let mut edited = opened.clone();
+            open(&mut edited);
+            assert_eq!(decide(Some(&edited), &desired, "u1"), {
+                let changes = diff(&edited, &opened);
+                Decision::Replace(opened.clone(), changes)
+            });
+        }
     }
 
     #[test]

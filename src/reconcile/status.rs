@@ -81,11 +81,11 @@ pub struct PortsFact {
 /// What ServiceReconciler last did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicesFact {
-    /// Generation that all Services carry; None when the last run did not get so far.
+    /// Generation that all Services and NetworkPolicies carry; None when the last run did not get so far.
     pub applied: Option<i64>,
     /// Failures and foreign objects, in words.
     pub problems: Vec<String>,
-    /// Services that are being deleted and whose successors wait.
+    /// Objects (`Kind name`) that are being deleted and whose successors wait.
     pub waiting: Vec<String>,
 }
 
@@ -297,7 +297,7 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
     }
     if let Some(services) = seen.services {
         missing.extend(services.problems.iter().cloned());
-        missing.extend(services.waiting.iter().map(|name| format!("Service {name} is being deleted")));
+        missing.extend(services.waiting.iter().map(|object| format!("{object} is being deleted")));
     }
     // Nothing speaks against it, but not everyone has spoken: a restarted operator reports what its predecessor saw.
     if missing.is_empty() && (seen.services.is_none() || seen.ports.is_none()) {

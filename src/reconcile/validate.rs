@@ -10,6 +10,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::EnvVar;
 use serde_json::Value;
 
+mod network_policy;
+
 use super::duration::parse_go_duration;
 use super::problem::{Field, Reader, SpecInvalid, shown};
 use super::quantity::{is_claim_size, parse_bytes};
@@ -90,6 +92,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
             read.boolean(&file_service.child("enabled"), true)
         },
         metrics,
+        network_policy: network_policy::read(&mut read, &spec),
         logging: logging(&mut read, &spec),
         rollout: rollout(&mut read, &spec),
         termination_grace_period_seconds: read.integer(

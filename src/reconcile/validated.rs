@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, LocalObjectReference, PodSecurityContext, ResourceRequirements, SecurityContext, Toleration,
     TopologySpreadConstraint,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 
 use super::{Names, ServerKey};
 
@@ -54,6 +55,8 @@ pub struct ValidatedServer {
     pub file_service_enabled: bool,
     /// `spec.metrics` when enabled.
     pub metrics: Option<Metrics>,
+    /// `spec.networkPolicy`.
+    pub network_policy: NetworkPolicySettings,
     /// `spec.logging`.
     pub logging: Logging,
     /// `spec.rollout`.
@@ -190,6 +193,15 @@ pub struct Metrics {
     pub port: u16,
     /// Path, starting with a slash.
     pub path: String,
+}
+
+/// Who may reach the server's pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkPolicySettings {
+    /// Whether there are NetworkPolicies.
+    pub enabled: bool,
+    /// Who is let in; anybody when empty.
+    pub from: Vec<NetworkPolicyPeer>,
 }
 
 /// The server's log.

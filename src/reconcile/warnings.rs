@@ -68,7 +68,27 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     {
         found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
     }
+    if !server.network_policy.enabled && !server.network_policy.from.is_empty() {
+        found.push(Warning::new(
+            "spec.networkPolicy.enabled",
+            &false,
+            "spec.networkPolicy.from has no effect and everybody is let in; switch it on, or take the peers out",
+        ));
+    }
     found
+}
+
+/// What is doubtful about peers that say who may reach a server, when the operator does not know its own namespace and
+/// can therefore not let itself in.
+pub fn operator_kept_out(server: &ValidatedServer, operator_namespace: Option<&str>) -> Option<Warning> {
+    let limited = server.network_policy.enabled && !server.network_policy.from.is_empty();
+    (limited && operator_namespace.is_none()).then(|| {
+        Warning::new(
+            "spec.networkPolicy.from",
+            &"set, and the operator does not know its own namespace",
+            "it may be kept out of the API; give it the environment variable POD_NAMESPACE, or make it one of the peers",
+        )
+    })
 }
 
 fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], found: &mut Vec<Warning>) {

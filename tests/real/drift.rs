@@ -47,6 +47,8 @@ async fn what_is_deleted_by_hand_is_made_again_and_no_pod_starts_for_it() {
         (resources::SERVICES, "files-file"),
         (resources::SERVICES, "files-adapter-nfs"),
         (resources::SERVICES, "files-adapter-smb"),
+        (resources::NETWORK_POLICIES, "files-baseline"),
+        (resources::NETWORK_POLICIES, "files-adapter-smb"),
         (resources::SECRETS, "files-operator-credentials"),
     ] {
         delete_and_wait(&bed, kind, name).await;

@@ -15,6 +15,7 @@ mod health;
 mod life;
 mod metrics;
 mod monitoring;
+mod network_policy;
 mod otlp;
 mod polling;
 mod rollouts;

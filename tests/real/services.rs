@@ -316,7 +316,7 @@ async fn each_change_of_an_adapter_service_is_told_in_one_event() {
     bed.finish(1).await;
 }
 
-const OWNED: [(Resource, &str); 8] = [
+const OWNED: [(Resource, &str); 11] = [
     (resources::STATEFUL_SETS, "files"),
     (resources::CONFIG_MAPS, "files-config"),
     (resources::SERVICES, "files-headless"),
@@ -324,6 +324,9 @@ const OWNED: [(Resource, &str); 8] = [
     (resources::SERVICES, "files-file"),
     (resources::SERVICES, "files-adapter-nfs"),
     (resources::SERVICES, "files-adapter-smb"),
+    (resources::NETWORK_POLICIES, "files-baseline"),
+    (resources::NETWORK_POLICIES, "files-adapter-nfs"),
+    (resources::NETWORK_POLICIES, "files-adapter-smb"),
     (resources::SECRETS, "files-operator-credentials"),
 ];
 const OUTLIVING: [(Resource, &str); 5] = [

@@ -15,6 +15,7 @@ pub(crate) async fn snapshot(namespace: &Namespace, server: &str) -> Objects {
         resources::SERVERS,
         resources::STATEFUL_SETS,
         resources::SERVICES,
+        resources::NETWORK_POLICIES,
         resources::CONFIG_MAPS,
         resources::SECRETS,
         resources::CLAIMS,

@@ -160,6 +160,7 @@ impl Bench {
             specs: Specs::default(),
             http: HttpClient::new(http).expect("a client"),
             template: UrlTemplate::parse(template).expect("a template"),
+            namespace: Some("operators".to_owned()),
             gate: Gate::default(),
             metrics: crate::telemetry::metrics::Metrics::default(),
             tracer: crate::telemetry::Tracer::default(),
@@ -204,6 +205,7 @@ impl Bench {
         list(&caches.stateful_sets, Kind::StatefulSet);
         list(&caches.services, Kind::Service);
         list(&caches.config_maps, Kind::ConfigMap);
+        list(&caches.network_policies, Kind::NetworkPolicy);
     }
 
     /// Changes the spec of `team/files` as `kubectl apply` would, and lets the caches see it.
@@ -213,11 +215,15 @@ impl Bench {
     }
 }
 
-/// A server of the namespace `team` with nothing set but what is required, and a poll a second.
+/// A server of the namespace `team` with nothing set but what is required, and a poll a second. Its NetworkPolicies,
+/// which have tests of their own, are switched off.
 pub(super) fn ditto_server(name: &str) -> Value {
     json!({
         "metadata": {"namespace": "team", "name": name, "uid": format!("uid-{name}")},
-        "spec": {"storage": {"metadataSize": "1Gi"}, "adapterDiscovery": {"pollingInterval": "1s"}},
+        "spec": {
+            "storage": {"metadataSize": "1Gi"}, "adapterDiscovery": {"pollingInterval": "1s"},
+            "networkPolicy": {"enabled": false},
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod config_hasher;
 mod flight;
+mod network_policies;
 mod poller;
 mod port_reconciler;
 mod port_writes;

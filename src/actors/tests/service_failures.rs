@@ -112,7 +112,10 @@ fn a_service_on_its_way_out_is_waited_for_without_any_failure_and_its_successor_
         address.do_send(observed(&[("nfs", 12049, Running), ("smb", 1445, Running)]));
         pass(5.0).await;
         let fact = last_fact(&bench);
-        assert_eq!((fact.applied, fact.waiting, fact.problems), (None, vec!["files-adapter-smb".to_owned()], vec![]));
+        assert_eq!(
+            (fact.applied, fact.waiting, fact.problems),
+            (None, vec!["Service files-adapter-smb".to_owned()], vec![])
+        );
         assert_eq!(bench.api.get(Kind::Service, "files-adapter-smb"), leaving);
         assert!(!bench.api.reasons().contains(&"AdapterServiceFailed".to_owned()));
 
@@ -136,7 +139,7 @@ fn a_create_that_meets_an_object_on_its_way_out_waits_as_well() {
         bench.api.fail(1, "GET Service files-adapter-nfs", Fault::Status(404, "NotFound"));
         address.do_send(observed(&[("nfs", 12049, Running)]));
         pass(1.0).await;
-        assert_eq!(last_fact(&bench).waiting, ["files-adapter-nfs"]);
+        assert_eq!(last_fact(&bench).waiting, ["Service files-adapter-nfs"]);
         assert_eq!(bench.api.count("POST Service files-adapter-nfs"), 1, "and is not tried over and over");
     });
 }

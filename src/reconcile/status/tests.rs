@@ -227,7 +227,10 @@ fn ready_is_true_only_when_everything_else_is() {
         ("Available is False", healthy().with(|w| w.set.as_mut().unwrap()["status"]["availableReplicas"] = json!(0))),
         ("because-of-this", healthy().with(|w| w.ports.as_mut().unwrap().problem = Some(text()))),
         ("because-of-this", healthy().with(|w| w.services.as_mut().unwrap().problems = vec![text()])),
-        ("Service x is being deleted", healthy().with(|w| w.services.as_mut().unwrap().waiting = vec!["x".into()])),
+        (
+            "Service x is being deleted",
+            healthy().with(|w| w.services.as_mut().unwrap().waiting = vec!["Service x".into()]),
+        ),
         ("not applied yet", healthy().with(|w| w.services = None)),
         ("not applied yet", healthy().with(|w| w.ports = None)),
         ("not applied yet", healthy().with(|w| w.ports.as_mut().unwrap().applied = None)),

@@ -34,6 +34,8 @@ pub mod resources {
     pub const REVISIONS: Resource = resource("apps/v1", "controllerrevisions", "ControllerRevision");
     /// Services.
     pub const SERVICES: Resource = resource("v1", "services", "Service");
+    /// NetworkPolicies.
+    pub const NETWORK_POLICIES: Resource = resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy");
     /// ConfigMaps.
     pub const CONFIG_MAPS: Resource = resource("v1", "configmaps", "ConfigMap");
     /// Secrets.

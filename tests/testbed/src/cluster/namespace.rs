@@ -108,6 +108,7 @@ impl Namespace {
             resources::STATEFUL_SETS,
             resources::PODS,
             resources::SERVICES,
+            resources::NETWORK_POLICIES,
             resources::CONFIG_MAPS,
             resources::SECRETS,
             resources::EVENTS,
@@ -171,6 +172,7 @@ fn brief(kind: Resource, item: &Value) -> String {
         ),
         "pods" => format!("phase {}", item["status"]["phase"]),
         "services" => format!("{} {}", item["spec"]["type"], ports(&item["spec"]["ports"], "port")),
+        "networkpolicies" => item["spec"]["ingress"].to_string(),
         "secrets" => {
             let keys: Vec<_> = item["data"].as_object().into_iter().flat_map(serde_json::Map::keys).collect();
             format!("keys {keys:?}")

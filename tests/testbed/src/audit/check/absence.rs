@@ -1,4 +1,4 @@
-//! S5: absence is not evidence. An adapter's Service or container port is removed only when the last full answer of the
+//! S5: absence is not evidence. An adapter's Service, NetworkPolicy or container port is removed only when the last full answer of the
 //! server's API, given to this run of the operator, says that the adapter does not run: gone, disabled, or enabled and
 //! not running for the stop grace period.
 
@@ -17,9 +17,17 @@ const GRACE: i64 = 35 * Micros::SECOND;
 pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
     let Some(timeline) = &view.facts.expect.timeline else { return };
     for entry in view.writes().filter(|entry| entry.succeeded() && entry.verb == "delete") {
-        let Some(before) = view.history.before(entry).filter(|_| entry.object.resource == "services") else { continue };
+        let label = match entry.object.resource.as_str() {
+            "services" => "dittofs.io/adapter-service",
+            "networkpolicies" => "dittofs.io/adapter-networkpolicy",
+            _ => continue,
+        };
+        let Some(before) = view.history.before(entry) else { continue };
         let labels = &before.object["metadata"]["labels"];
-        if labels["dittofs.io/adapter-service"] != "true" {
+        let policies_off = |server: &Value| server["spec"]["networkPolicy"]["enabled"] == false;
+        let switched_off = entry.object.resource == "networkpolicies"
+            && view.server_of(before.object, entry.received).is_some_and(policies_off);
+        if labels[label] != "true" || switched_off {
             continue;
         }
         let adapter = labels["dittofs.io/adapter-type"].as_str().unwrap_or_default();
@@ -186,6 +194,35 @@ mod tests {
         let mut restarted = removal(60_000, vec![answer(900, &[])]);
         restarted.facts.starts = vec![Micros(0), Micros(30_000_000)];
         assert!(judged(&restarted).contains(&Promise::S5), "the answer was given to the run before");
+    }
+
+    #[test]
+    fn a_network_policy_goes_by_the_same_rule_or_when_policies_are_switched_off() {
+        let found = |timeline: Vec<Observation>, off: bool| {
+            let mut run = Run::new();
+            run.owned_service("files-adapter-nfs", 5).at(1000);
+            let mut policy = run.last_object();
+            policy["metadata"]["labels"] =
+                json!({"dittofs.io/adapter-networkpolicy": "true", "dittofs.io/adapter-type": "nfs"});
+            run.facts.entries.pop();
+            run.ours("create", "networkpolicies", "files-adapter-nfs").response(policy).at(1000);
+            if off {
+                let mut server = Run::server_object();
+                server["spec"]["networkPolicy"] = json!({"enabled": false});
+                server["metadata"]["resourceVersion"] = json!("6");
+                run.ours_server("patch", "").response(server).at(2000);
+                run.facts.entries.last_mut().unwrap().user = "admin".to_owned();
+            }
+            run.ours("delete", "networkpolicies", "files-adapter-nfs")
+                .at(60_000)
+                .request(json!({"preconditions": {"uid": "uid-files-adapter-nfs"}}));
+            run.facts.expect.timeline = Some(timeline);
+            judged(&run).contains(&Promise::S5)
+        };
+        assert!(found(vec![], false), "never any answer");
+        assert!(found(vec![answer(900, &[RUNS])], false), "it runs");
+        assert!(!found(vec![answer(900, &[STOPPED])], false));
+        assert!(!found(vec![], true));
     }
 
     #[test]
