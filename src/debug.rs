@@ -80,6 +80,7 @@ impl Debug {
                 "services": caches.services.is_synced(),
                 "configmaps": caches.config_maps.is_synced(),
                 "networkpolicies": caches.network_policies.is_synced(),
+                "servicemonitors": caches.service_monitors.is_synced(),
             },
         });
         picture["servers"] = match timeout(PATIENCE, self.supervisor.send(Census)).await {

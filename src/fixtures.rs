@@ -16,7 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
     Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, OnPortChange, OnSpecChange,
-    PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    PodSettings, Rollout, SecretKey, ServerKey, ServiceMonitorSettings, ServiceSettings, ServiceType, Storage,
+    ValidatedServer,
 };
 
 /// A server under construction.
@@ -47,6 +48,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         file_service_enabled: true,
         metrics: None,
         network_policy: NetworkPolicySettings { enabled: true, from: vec![] },
+        service_monitor: ServiceMonitorSettings::default(),
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },
         termination_grace_period_seconds: 105,
@@ -171,6 +173,11 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
                 ServiceSettings { service_type: ServiceType::NodePort, annotations: map("adapters", "only") };
             s.service = ServiceSettings { service_type: ServiceType::ClusterIp, annotations: map("service", "only") };
             s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into() });
+            s.service_monitor = ServiceMonitorSettings {
+                enabled: true,
+                interval: Some("19s".into()),
+                labels: BTreeMap::from([("release".into(), "prom".into()), ("app".into(), "hijacked".into())]),
+            };
             s.network_policy.from = vec![
                 NetworkPolicyPeer {
                     namespace_selector: Some(LabelSelector {

@@ -1,7 +1,7 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
 //! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets,
-//! Services and NetworkPolicies whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
+//! Services, NetworkPolicies and ServiceMonitors whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
 //! kept of them. Nothing is told from a list that is not complete.
 
 use std::sync::Arc;
@@ -21,8 +21,15 @@ use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, w
 use crate::reconcile::{ServerKey, meta};
 
 /// The kinds that are watched.
-const WATCHED: [Kind; 6] =
-    [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::NetworkPolicy];
+const WATCHED: [Kind; 7] = [
+    Kind::DittoServer,
+    Kind::StatefulSet,
+    Kind::Service,
+    Kind::ConfigMap,
+    Kind::Secret,
+    Kind::NetworkPolicy,
+    Kind::ServiceMonitor,
+];
 
 /// How the watches are made.
 #[derive(Clone, Debug)]
@@ -56,7 +63,10 @@ impl CrWatcher {
     }
 
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
-        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::NetworkPolicy);
+        let owned = matches!(
+            kind,
+            Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::NetworkPolicy | Kind::ServiceMonitor
+        );
         let scope = WatchScope {
             kind,
             namespace: self.watching.namespace.clone(),
@@ -77,13 +87,22 @@ impl CrWatcher {
             while let Some(event) = events.next().await {
                 crate::fault::hit("cr-watcher.event");
                 let listed = matches!(event, WatchEvent::Listed(_));
+                let missing = is_missing(kind, &event);
                 note(kind, &event, first, &trouble);
                 for what in take_in(&deps, kind, event) {
                     let cause =
                         if kind == Kind::DittoServer { CauseKind::ServerChanged } else { CauseKind::ObjectChanged };
                     supervisor.do_send(Seen { what, cause: Cause::here(cause) });
                 }
-                if listed {
+                if missing {
+                    deps.caches.service_monitors.set_absent();
+                }
+                if kind.is_optional() && (listed || missing) {
+                    // The others did not wait for it, and are not looked at again for it.
+                    let cause = Cause::here(CauseKind::Resync);
+                    supervisor.do_send(Seen { what: Sighting::ServiceMonitors, cause });
+                    first = false;
+                } else if listed {
                     // The first lists complete each other; each later one heals whatever a lost event left behind.
                     if !first || deps.caches.are_synced() {
                         supervisor.do_send(Seen { what: Sighting::Resync, cause: Cause::here(CauseKind::Resync) });
@@ -141,6 +160,7 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
         Kind::NetworkPolicy => &deps.caches.network_policies,
+        Kind::ServiceMonitor => &deps.caches.service_monitors,
         Kind::Secret | Kind::Pod => return secrets(&event),
     };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
@@ -156,6 +176,7 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::Service => Sighting::Service(key(owner?.name)),
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
         Kind::NetworkPolicy => Sighting::NetworkPolicy(key(owner?.name)),
+        Kind::ServiceMonitor => Sighting::ServiceMonitor(key(owner?.name)),
         Kind::Secret | Kind::Pod => return None,
     })
 }
@@ -170,9 +191,17 @@ fn secrets(event: &WatchEvent) -> Vec<Sighting> {
     }
 }
 
+/// That a kind that can be done without is not served.
+fn is_missing(kind: Kind, event: &WatchEvent) -> bool {
+    kind.is_optional() && matches!(event, WatchEvent::Trouble { category: "crd-missing", .. })
+}
+
 /// What is worth a line of a watch; a repeated list is none, unless something differs.
 fn note(kind: Kind, event: &WatchEvent, first: bool, trouble: &Trouble) {
     match event {
+        _ if is_missing(kind, event) => {
+            info!(kind = kind.name(), "the API server does not serve the kind; it is used when its CRD arrives");
+        }
         WatchEvent::Listed(objects) if !first => debug!(kind = kind.name(), objects = objects.len(), "listed again"),
         WatchEvent::Listed(objects) => info!(kind = kind.name(), objects = objects.len(), "listed"),
         WatchEvent::Trouble { error, category } => {

@@ -29,12 +29,14 @@ pub struct Caches {
     pub config_maps: Cache,
     /// NetworkPolicies with our label.
     pub network_policies: Cache,
+    /// ServiceMonitors with our label; the cluster may not have the kind.
+    pub service_monitors: Cache,
 }
 
 impl Caches {
-    /// Whether every cache was filled once: nothing is decided before.
+    /// Whether every cache was filled once, but for kinds that can be done without: nothing is decided before.
     pub fn are_synced(&self) -> bool {
-        let Self { servers, stateful_sets, services, config_maps, network_policies } = self;
+        let Self { servers, stateful_sets, services, config_maps, network_policies, service_monitors: _ } = self;
         [servers, stateful_sets, services, config_maps, network_policies].iter().all(|cache| cache.is_synced())
     }
 }

@@ -301,6 +301,10 @@ pub enum Sighting {
     ConfigMap(ServerKey),
     /// A NetworkPolicy of this server.
     NetworkPolicy(ServerKey),
+    /// A ServiceMonitor of this server.
+    ServiceMonitor(ServerKey),
+    /// All ServiceMonitors were listed, or their kind is not served.
+    ServiceMonitors,
     /// A Secret: namespace and name.
     Secret(String, String),
     /// Everything was listed anew.

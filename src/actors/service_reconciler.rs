@@ -1,7 +1,7 @@
-//! ServiceReconciler: the only writer of the Services and NetworkPolicies of one server.
+//! ServiceReconciler: the only writer of the Services, NetworkPolicies and the ServiceMonitor of one server.
 //!
 //! What is there is compared with what should be in the pure ring ([`crate::reconcile::plan_services`],
-//! [`crate::reconcile::plan_network_policies`]); every object that is written is read first and replaced from that
+//! [`crate::reconcile::plan_network_policies`], [`crate::reconcile::plan_service_monitor`]); every object that is written is read first and replaced from that
 //! JSON. One object that cannot be written stops no other.
 
 mod run;

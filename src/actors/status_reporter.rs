@@ -22,7 +22,7 @@ use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
 use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
-use crate::reconcile::{ObservedAdapter, ServerKey, meta, operator_kept_out, warnings};
+use crate::reconcile::{ObservedAdapter, ServerKey, meta, no_service_monitors, operator_kept_out, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
 /// Least time between two writes of one status.
@@ -246,7 +246,9 @@ impl Run {
             |_| Vec::new(),
             |server| {
                 let kept_out = operator_kept_out(server, self.deps.namespace.as_deref());
-                warnings(server, adapters).into_iter().chain(kept_out).map(|doubt| doubt.to_string()).collect()
+                let unmonitored = no_service_monitors(server, self.deps.caches.service_monitors.is_absent());
+                let around = kept_out.into_iter().chain(unmonitored);
+                warnings(server, adapters).into_iter().chain(around).map(|doubt| doubt.to_string()).collect()
             },
         );
         let now = now();

@@ -356,6 +356,17 @@ impl Supervisor {
         }
     }
 
+    /// The kind came, went, or was listed anew: each server may want one, or want to say that it cannot have one.
+    fn service_monitors_seen(&self, cause: &Cause) {
+        for (key, family) in &self.families {
+            let span = self.watched(Kind::ServiceMonitor, key, cause);
+            let _within = span.enter();
+            let cause = Cause::here(CauseKind::Resync);
+            family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
+            family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+        }
+    }
+
     /// The root of a trace: what a watch brought about a server. Its queue time is that of the sighting.
     fn watched(&self, kind: Kind, key: &ServerKey, cause: &Cause) -> Span {
         let span = error_span!("watch", otel.name = %format_args!("watch {}", kind.plural()));
@@ -553,6 +564,8 @@ impl Handler<Seen> for Supervisor {
             Sighting::Service(key) => (Kind::Service, key),
             Sighting::ConfigMap(key) => (Kind::ConfigMap, key),
             Sighting::NetworkPolicy(key) => (Kind::NetworkPolicy, key),
+            Sighting::ServiceMonitor(key) => (Kind::ServiceMonitor, key),
+            Sighting::ServiceMonitors => return self.service_monitors_seen(&cause),
         };
         let span = self.watched(kind, &key, &cause);
         let _within = span.enter();
@@ -564,7 +577,7 @@ impl Handler<Seen> for Supervisor {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
-            (Kind::NetworkPolicy, Some(family)) => {
+            (Kind::NetworkPolicy | Kind::ServiceMonitor, Some(family)) => {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
             }
             (Kind::ConfigMap, Some(family)) => {

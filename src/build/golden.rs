@@ -49,6 +49,7 @@ fn objects(server: &ValidatedServer, adapters: &[AdapterPort], targets: TargetPo
         objects.iter().filter(|(name, _)| name.starts_with("service-")).map(|(_, object)| object.clone()).collect();
     let statics: Vec<&Value> =
         statics.iter().filter(|service| service["metadata"]["labels"].get(ADAPTER_SERVICE_LABEL).is_none()).collect();
+    objects.extend(service_monitor(server).map(|monitor| ("monitor".to_owned(), monitor)));
     let baseline = value(baseline_policy(server, &statics, Some("dittofs-system")));
     objects.push(("network-policy-baseline".to_owned(), baseline));
     objects.extend(adapters.iter().map(|adapter| {

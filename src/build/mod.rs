@@ -25,6 +25,7 @@ mod service_api;
 mod service_file;
 mod service_headless;
 mod service_metrics;
+mod service_monitor;
 mod stateful_set;
 
 pub use common::{
@@ -46,4 +47,5 @@ pub use service_api::api_service;
 pub use service_file::{TargetPorts, file_service};
 pub use service_headless::headless_service;
 pub use service_metrics::metrics_service;
+pub use service_monitor::service_monitor;
 pub use stateful_set::{AdapterPort, FRESH_SERVER_ADAPTERS, TemplateInput, fresh_server_adapters, stateful_set};

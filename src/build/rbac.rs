@@ -22,9 +22,10 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("dittofs.dittofs.com", "dittoservers/finalizers", &["update"]),
     // PortReconciler; the garbage collector deletes.
     ("apps", "statefulsets", &["get", "list", "watch", "create", "update"]),
-    // ServiceReconciler, this and the next.
+    // ServiceReconciler, this and the next two.
     ("", "services", &["get", "list", "watch", "create", "update", "delete"]),
     ("networking.k8s.io", "networkpolicies", &["get", "list", "watch", "create", "update", "delete"]),
+    ("monitoring.coreos.com", "servicemonitors", &["get", "list", "watch", "create", "update", "delete"]),
     // ConfigHasher.
     ("", "configmaps", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher and AdapterPoller; generated Secrets are never deleted.

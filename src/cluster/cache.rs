@@ -96,6 +96,7 @@ struct Contents {
     objects: BTreeMap<Key, Arc<Packed>>,
     by_owner: HashMap<String, BTreeSet<Key>>,
     synced: bool,
+    absent: bool,
 }
 
 /// The objects of one watch.
@@ -151,6 +152,16 @@ impl Cache {
         packed.iter().map(|packed| Arc::new(packed.read())).collect()
     }
 
+    /// The API server no longer serves the kind: what was seen is gone, and until the next list nothing is known.
+    pub fn set_absent(&self) {
+        *self.write() = Contents { absent: true, ..Contents::default() };
+    }
+
+    /// Whether the API server was last found not to serve the kind.
+    pub fn is_absent(&self) -> bool {
+        self.read().absent
+    }
+
     /// Whether a complete list has been seen: only then does an object's absence mean anything.
     pub fn is_synced(&self) -> bool {
         self.read().synced
@@ -181,6 +192,7 @@ impl Contents {
             changes.extend(self.remove(&key));
         }
         self.synced = true;
+        self.absent = false;
         changes
     }
 
@@ -296,6 +308,17 @@ mod tests {
         assert!(!cache.is_synced());
         assert_eq!(cache.apply(WatchEvent::Listed(vec![])).len(), 1);
         assert!(cache.is_synced());
+    }
+
+    #[test]
+    fn a_kind_that_is_no_longer_served_leaves_nothing_behind_until_its_next_list() {
+        let cache = Cache::new();
+        assert!(!cache.is_absent(), "nobody has looked");
+        cache.apply(WatchEvent::Listed(vec![object("a", 1, Some("u"))]));
+        cache.set_absent();
+        assert_eq!((cache.is_absent(), cache.is_synced(), owned(&cache, "u").len()), (true, false, 0));
+        assert_eq!(names(&cache.apply(WatchEvent::Listed(vec![object("a", 1, Some("u"))]))), [("a", false)]);
+        assert_eq!((cache.is_absent(), cache.is_synced()), (false, true));
     }
 
     #[test]

@@ -188,7 +188,11 @@ impl Driver {
             match is_served(self.client.clone(), kind, &self.metrics).await {
                 Ok(true) => self.presence = Presence::Served,
                 Ok(false) => {
-                    self.not_before = Some(Instant::now() + self.policy.crd_poll);
+                    let pause = if kind.is_optional() { self.policy.optional_crd_poll } else { self.policy.crd_poll };
+                    self.not_before = Some(Instant::now() + pause);
+                    if kind.is_optional() {
+                        self.metrics.watch_done_without(kind);
+                    }
                     if self.presence != Presence::Missing {
                         self.presence = Presence::Missing;
                         let version = kind.api_version();

@@ -24,6 +24,8 @@ pub enum Kind {
     Pod,
     /// `networking.k8s.io/v1 NetworkPolicy`.
     NetworkPolicy,
+    /// `monitoring.coreos.com/v1 ServiceMonitor`.
+    ServiceMonitor,
 }
 
 impl Kind {
@@ -33,6 +35,7 @@ impl Kind {
             Self::DittoServer => "dittofs.dittofs.com",
             Self::StatefulSet => "apps",
             Self::NetworkPolicy => "networking.k8s.io",
+            Self::ServiceMonitor => "monitoring.coreos.com",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
         }
     }
@@ -51,6 +54,7 @@ impl Kind {
             Self::DittoServer => "dittofs.dittofs.com/v1alpha1",
             Self::StatefulSet => "apps/v1",
             Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::ServiceMonitor => "monitoring.coreos.com/v1",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
         }
     }
@@ -65,6 +69,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::Pod => "Pod",
             Self::NetworkPolicy => "NetworkPolicy",
+            Self::ServiceMonitor => "ServiceMonitor",
         }
     }
 
@@ -78,12 +83,18 @@ impl Kind {
             Self::Secret => "secrets",
             Self::Pod => "pods",
             Self::NetworkPolicy => "networkpolicies",
+            Self::ServiceMonitor => "servicemonitors",
         }
     }
 
     /// Whether a CustomResourceDefinition brings the kind, so that it can be absent.
     pub fn is_custom(self) -> bool {
-        self == Self::DittoServer
+        self == Self::DittoServer || self.is_optional()
+    }
+
+    /// Whether the operator does its work without the kind, too, and takes it up when its CRD arrives.
+    pub fn is_optional(self) -> bool {
+        self == Self::ServiceMonitor
     }
 
     /// Path of the group and version, where discovery answers.
@@ -142,7 +153,7 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 8] = [
         Kind::DittoServer,
         Kind::StatefulSet,
         Kind::Service,
@@ -150,6 +161,7 @@ mod tests {
         Kind::Secret,
         Kind::Pod,
         Kind::NetworkPolicy,
+        Kind::ServiceMonitor,
     ];
 
     #[test]
@@ -162,6 +174,7 @@ mod tests {
         assert_eq!(path(Kind::Secret), "/api/v1/namespaces/ns/secrets/a");
         assert_eq!(path(Kind::Pod), "/api/v1/namespaces/ns/pods/a");
         assert_eq!(path(Kind::NetworkPolicy), "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/a");
+        assert_eq!(path(Kind::ServiceMonitor), "/apis/monitoring.coreos.com/v1/namespaces/ns/servicemonitors/a");
     }
 
     #[test]

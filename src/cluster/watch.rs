@@ -58,6 +58,8 @@ pub struct WatchPolicy {
     pub resync: Duration,
     /// Between two looks for a kind that is not served yet.
     pub crd_poll: Duration,
+    /// The same for a kind that the operator does without.
+    pub optional_crd_poll: Duration,
 }
 
 impl Default for WatchPolicy {
@@ -71,6 +73,7 @@ impl Default for WatchPolicy {
             short_watch: Duration::from_secs(5),
             resync: Duration::from_mins(10),
             crd_poll: Duration::from_secs(2),
+            optional_crd_poll: Duration::from_secs(10),
         }
     }
 }

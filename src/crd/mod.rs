@@ -24,6 +24,7 @@ pub mod pod;
 pub mod rules;
 pub mod runtime;
 mod schema;
+pub mod service_monitor;
 pub mod spec;
 pub mod status;
 pub mod storage;

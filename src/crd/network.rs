@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::service_monitor::ServiceMonitorSpec;
 use super::{defaults, rules};
 
 /// The server's REST API.
@@ -98,4 +99,7 @@ pub struct MetricsSpec {
     #[serde(default = "defaults::metrics_path")]
     #[schemars(length(max = 1024), regex(pattern = r"^/.*"))]
     pub path: String,
+    /// A ServiceMonitor for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_monitor: Option<ServiceMonitorSpec>,
 }

@@ -16,7 +16,9 @@ pub struct NetworkPolicySpec {
     /// Who is let in, as the peers of a NetworkPolicy; anybody when empty. The operator itself always reaches the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = rules::peers_name_somebody("spec.networkPolicy.from"))]
-    #[x_kube(validation = rules::peers_cidrs("spec.networkPolicy.from"))]
+    #[x_kube(
+        validation = rules::peers_name_somebody("spec.networkPolicy.from"),
+        validation = rules::peers_cidrs("spec.networkPolicy.from")
+    )]
     pub from: Option<Vec<NetworkPolicyPeer>>,
 }

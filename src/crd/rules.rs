@@ -65,6 +65,8 @@ pub const STORAGE_REMEDY: &str =
 /// What to do about a peer that names nobody, or too much at once.
 pub const PEER_REMEDY: &str = "give each peer a podSelector, a namespaceSelector or both, or an ipBlock alone; {} \
      selects all, and without spec.networkPolicy.from everybody is let in";
+/// What to do about the interval of a ServiceMonitor.
+pub const PROMETHEUS_DURATION_REMEDY: &str = "use a Prometheus duration such as 30s, 1m or 1h30m";
 /// What to do about a CIDR.
 pub const CIDR_REMEDY: &str = "use an address and a mask such as 10.0.0.0/8, and exceptions that lie within it";
 
@@ -301,4 +303,13 @@ pub fn peers_cidrs(field: &str) -> Rule {
              p.ipBlock.cidr + (has(p.ipBlock.except) ? ' except ' + p.ipBlock.except.join(', ') : ''))])"
         ),
     )
+}
+
+/// A Prometheus duration, the largest unit first: what the ServiceMonitor's own schema takes. An empty one is unset.
+const PROMETHEUS_DURATION: &str =
+    "^(0|(([0-9]+)y)?(([0-9]+)w)?(([0-9]+)d)?(([0-9]+)h)?(([0-9]+)m)?(([0-9]+)s)?(([0-9]+)ms)?)$";
+
+/// Readable for Prometheus.
+pub fn prometheus_duration(field: &str) -> Rule {
+    rule(format!("self.matches('{PROMETHEUS_DURATION}')"), says(field, PROMETHEUS_DURATION_REMEDY))
 }

@@ -17,6 +17,7 @@ mod ports;
 mod problem;
 mod quantity;
 mod repeats;
+mod service_monitor;
 mod services;
 mod slot;
 pub mod stateful_set;
@@ -37,12 +38,13 @@ pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
+pub use service_monitor::plan_service_monitor;
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, ObservedAdapter,
-    OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage,
-    ValidatedServer,
+    OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceMonitorSettings, ServiceSettings, ServiceType,
+    Storage, ValidatedServer,
 };
-pub use warnings::{Warning, operator_kept_out, warnings};
+pub use warnings::{Warning, no_service_monitors, operator_kept_out, warnings};

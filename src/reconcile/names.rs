@@ -60,6 +60,10 @@ impl Names {
         let room = LABEL_MAX.saturating_sub(self.cr.len() + "-adapter-".len());
         format!("{}-adapter-{}", self.cr, fit(adapter_type, room))
     }
+    /// The ServiceMonitor of the metrics endpoint.
+    pub fn service_monitor(&self) -> String {
+        format!("{}-metrics", self.cr)
+    }
     /// The NetworkPolicy for the ports of the static Services.
     pub fn baseline_policy(&self) -> String {
         format!("{}-baseline", self.cr)

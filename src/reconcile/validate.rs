@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::EnvVar;
 use serde_json::Value;
 
 mod network_policy;
+mod service_monitor;
 
 use super::duration::parse_go_duration;
 use super::problem::{Field, Reader, SpecInvalid, shown};
@@ -93,6 +94,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         },
         metrics,
         network_policy: network_policy::read(&mut read, &spec),
+        service_monitor: service_monitor::read(&mut read, &spec),
         logging: logging(&mut read, &spec),
         rollout: rollout(&mut read, &spec),
         termination_grace_period_seconds: read.integer(

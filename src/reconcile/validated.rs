@@ -57,6 +57,8 @@ pub struct ValidatedServer {
     pub metrics: Option<Metrics>,
     /// `spec.networkPolicy`.
     pub network_policy: NetworkPolicySettings,
+    /// `spec.metrics.serviceMonitor`; without effect unless there is a metrics endpoint.
+    pub service_monitor: ServiceMonitorSettings,
     /// `spec.logging`.
     pub logging: Logging,
     /// `spec.rollout`.
@@ -202,6 +204,17 @@ pub struct NetworkPolicySettings {
     pub enabled: bool,
     /// Who is let in; anybody when empty.
     pub from: Vec<NetworkPolicyPeer>,
+}
+
+/// The ServiceMonitor of the metrics endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceMonitorSettings {
+    /// Whether there is to be one.
+    pub enabled: bool,
+    /// A Prometheus duration; Prometheus' own when unset.
+    pub interval: Option<String>,
+    /// Further labels; ours cannot be overridden.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The server's log.

@@ -68,6 +68,13 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     {
         found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
     }
+    if server.service_monitor.enabled && server.metrics.is_none() {
+        found.push(Warning::new(
+            "spec.metrics.serviceMonitor.enabled",
+            &true,
+            "it has no effect without a metrics endpoint; set spec.metrics.enabled, or switch it off",
+        ));
+    }
     if !server.network_policy.enabled && !server.network_policy.from.is_empty() {
         found.push(Warning::new(
             "spec.networkPolicy.enabled",
@@ -87,6 +94,18 @@ pub fn operator_kept_out(server: &ValidatedServer, operator_namespace: Option<&s
             "spec.networkPolicy.from",
             &"set, and the operator does not know its own namespace",
             "it may be kept out of the API; give it the environment variable POD_NAMESPACE, or make it one of the peers",
+        )
+    })
+}
+
+/// What is doubtful about a ServiceMonitor in a cluster that does not know the kind.
+pub fn no_service_monitors(server: &ValidatedServer, kind_is_absent: bool) -> Option<Warning> {
+    (server.service_monitor.enabled && server.metrics.is_some() && kind_is_absent).then(|| {
+        Warning::new(
+            "spec.metrics.serviceMonitor.enabled",
+            &true,
+            "the cluster has no ServiceMonitor (monitoring.coreos.com/v1) and nobody scrapes for it; install the \
+             Prometheus operator's CRDs, upon which it is made, or switch it off",
         )
     })
 }

@@ -21,6 +21,7 @@ mod polling;
 mod rollouts;
 mod runbooks;
 mod seeded;
+mod service_monitor;
 mod services;
 mod supervision;
 mod traces;

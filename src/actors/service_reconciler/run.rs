@@ -18,11 +18,11 @@ use crate::actors::flight::Verdict;
 use crate::actors::messages::CauseKind;
 use crate::actors::trouble::Trouble;
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
+use crate::cluster::{CrRef, Deletion, Kind, KubeError, Operation, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
     Decision, Ensure, ObservedAdapter, Published, Remove, ServerKey, ServicePlan, ValidatedServer, decide, fingerprint,
-    meta, plan_network_policies, plan_services,
+    meta, plan_network_policies, plan_service_monitor, plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -57,6 +57,8 @@ enum Kept {
     Waiting,
     /// Somebody else's, or it cannot be written.
     Problem(String),
+    /// The API server does not serve the kind, which can be done without.
+    Unserved,
 }
 
 /// The objects of one kind: as they are known, and what they should become.
@@ -72,6 +74,8 @@ struct Tally {
     fact: ServicesFact,
     failed: bool,
     blocked: bool,
+    /// What cannot be now stands in nobody's way.
+    unserved: bool,
 }
 
 impl Run {
@@ -93,22 +97,23 @@ impl Run {
         let Ok(server) = spec.server.clone() else { return idle(self) };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         let (services, policies) = self.parts(&server);
+        let monitor = self.monitor(&server);
 
         let mut tally = Tally::default();
         tally.fact.applied = Some(server.generation);
-        for part in [&services, &policies] {
+        for part in [&services, &policies, &monitor] {
             self.remove_all(&about, part, &mut tally).await;
         }
-        for part in [&policies, &services] {
+        for part in [&policies, &services, &monitor] {
             self.keep_all(&about, &server, part, &mut tally).await;
         }
-        let Tally { mut fact, failed, blocked } = tally;
+        let Tally { mut fact, failed, blocked, unserved } = tally;
         if failed || blocked {
             fact.applied = None;
         }
         let verdict = if failed {
             Verdict::Retry
-        } else if blocked {
+        } else if blocked || unserved {
             Verdict::After(LOOK_AGAIN)
         } else {
             Verdict::Settled
@@ -123,6 +128,14 @@ impl Run {
             last_write: doing::last_write(),
             lagging: self.lagging,
         }
+    }
+
+    /// The ServiceMonitor.
+    fn monitor(&self, server: &ValidatedServer) -> Part {
+        let cache = &self.deps.caches.service_monitors;
+        let live = cache.is_synced().then(|| cache.owned_by(&server.uid));
+        let plan = plan_service_monitor(server, live.as_deref());
+        Part { kind: Kind::ServiceMonitor, plan, live: live.unwrap_or_default() }
     }
 
     /// Services and NetworkPolicies.
@@ -168,6 +181,7 @@ impl Run {
             }
             match kept {
                 Ok(Kept::Yes) => {}
+                Ok(Kept::Unserved) => tally.unserved = true,
                 Ok(Kept::Waiting) => {
                     tally.blocked = true;
                     tally.fact.waiting.push(format!("{kind} {}", ensure.name));
@@ -282,6 +296,8 @@ impl Run {
             match written {
                 Ok(_) => return Ok(Kept::Yes),
                 Err(error) if error.is_being_deleted() => return Ok(Kept::Waiting),
+                // Its CRD went, or goes: the watch will say so.
+                Err(error) if kind.is_optional() && is_unserved(&error) => return Ok(Kept::Unserved),
                 Err(error)
                     if attempt < ATTEMPTS
                         && (error.is_conflict() || error.is_already_exists() || error.is_not_found()) =>
@@ -354,6 +370,11 @@ impl Run {
         }
         Ok(stored)
     }
+}
+
+/// Of a create: that there is no such collection, or that nothing may be put into it while its CRD is being deleted.
+fn is_unserved(error: &KubeError) -> bool {
+    error.call().operation == Operation::Create && matches!(error.code(), Some(404 | 405))
 }
 
 /// A fault that tests switch on: a write without a difference.

@@ -35,6 +35,10 @@ pub(super) fn events(kind: Kind) -> Events {
             ]),
             actions: ["CreateNetworkPolicy", "ReplaceNetworkPolicy", "DeleteNetworkPolicy", "KeepNetworkPolicy"],
         },
+        Kind::ServiceMonitor => Events {
+            adapter: None,
+            actions: ["CreateServiceMonitor", "ReplaceServiceMonitor", "DeleteServiceMonitor", "KeepServiceMonitor"],
+        },
         _ => Events {
             adapter: Some([
                 Reason::AdapterServiceCreated,

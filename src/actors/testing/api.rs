@@ -20,7 +20,7 @@ use crate::reconcile::meta;
 /// Every test's namespace.
 pub(crate) const NAMESPACE: &str = "team";
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::DittoServer,
     Kind::StatefulSet,
     Kind::Service,
@@ -28,6 +28,7 @@ const KINDS: [Kind; 7] = [
     Kind::Secret,
     Kind::Pod,
     Kind::NetworkPolicy,
+    Kind::ServiceMonitor,
 ];
 
 /// What goes wrong with a request.

@@ -5,6 +5,7 @@
 
 pub(super) mod api;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -139,6 +140,8 @@ pub(super) struct Bench {
     pub(super) ended: Probe<ChildEnded>,
     /// What the actors under test report.
     pub(super) status: Probe<Report>,
+    /// The API server does not serve ServiceMonitors.
+    pub(super) without_service_monitors: AtomicBool,
 }
 
 impl Bench {
@@ -168,7 +171,13 @@ impl Bench {
             seed: 1,
             seeds: std::sync::atomic::AtomicU64::new(0),
         };
-        Self { api, deps: Arc::new(deps), ended: Probe::new(), status: Probe::new() }
+        Self {
+            api,
+            deps: Arc::new(deps),
+            ended: Probe::new(),
+            status: Probe::new(),
+            without_service_monitors: AtomicBool::new(false),
+        }
     }
 
     /// One with the server `team/files`, seen by the caches.
@@ -206,6 +215,9 @@ impl Bench {
         list(&caches.services, Kind::Service);
         list(&caches.config_maps, Kind::ConfigMap);
         list(&caches.network_policies, Kind::NetworkPolicy);
+        if !self.without_service_monitors.load(Ordering::Relaxed) {
+            list(&caches.service_monitors, Kind::ServiceMonitor);
+        }
     }
 
     /// Changes the spec of `team/files` as `kubectl apply` would, and lets the caches see it.

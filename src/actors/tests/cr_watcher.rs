@@ -23,6 +23,9 @@ struct Script {
     events: Vec<Value>,
 }
 
+/// A script of this name: there is no CRD of ServiceMonitors.
+const NO_MONITORS: &str = "no servicemonitors";
+
 type Scripts = Arc<Mutex<BTreeMap<String, Script>>>;
 
 struct Setup {
@@ -39,6 +42,11 @@ fn answer(scripts: &Scripts, asked: &Asked) -> Reply {
         return Reply::Json(200, json!({"resources": [{"name": "dittoservers"}]}));
     }
     let mut scripts = scripts.lock().expect("no panic");
+    if asked.path == Kind::ServiceMonitor.discovery_path() {
+        let missing = scripts.contains_key(NO_MONITORS);
+        let found = Reply::Json(200, json!({"resources": [{"name": "servicemonitors"}]}));
+        return if missing { Reply::Text(404, "404 page not found\n".to_owned()) } else { found };
+    }
     let script = scripts.entry(plural.to_owned()).or_default();
     if asked.is_watch() {
         let mut events: Vec<_> = std::mem::take(&mut script.events).into_iter().map(|event| (S, event)).collect();
@@ -121,15 +129,16 @@ fn each_list_that_follows_tells_a_resync_and_no_object_that_did_not_change() {
         // A full re-list every ten minutes, give or take a tenth.
         pass(700.0).await;
         let news = setup.sightings().split_off(before);
-        assert!(news.iter().all(|what| *what == Sighting::Resync), "{news:?}");
-        assert_eq!(setup.resyncs() - resyncs, 5, "one for each kind");
+        let own = news.iter().filter(|what| **what == Sighting::ServiceMonitors).count();
+        assert!(news.iter().all(|what| matches!(what, Sighting::Resync | Sighting::ServiceMonitors)), "{news:?}");
+        assert_eq!((setup.resyncs() - resyncs, own), (6, 1), "one for each kind");
         // What a lost event left behind is found by the next one.
         setup.scripts.lock().expect("no panic").entry("dittoservers".to_owned()).or_default().items =
             vec![server("lost", 7)];
         let before = setup.sightings().len();
         pass(700.0).await;
         let mut news = setup.sightings().split_off(before);
-        news.retain(|what| *what != Sighting::Resync);
+        news.retain(|what| !matches!(what, Sighting::Resync | Sighting::ServiceMonitors));
         assert_eq!(news, [Sighting::Server(key("lost")), Sighting::Server(key("files"))]);
     });
 }
@@ -159,6 +168,11 @@ fn an_event_is_told_by_the_server_that_it_concerns() {
             events: vec![added(object("a-map", 11, OURS)), added(object("m", 12, None))],
             ..Script::default()
         };
+        let policies = Script {
+            events: vec![added(object("a-policy", 11, OURS)), added(object("p", 12, None))],
+            ..Script::default()
+        };
+        let monitors = Script { events: vec![added(object("a-monitor", 11, OURS))], ..Script::default() };
         let secrets = Script {
             items: vec![object("known", 5, None)],
             events: vec![added(object("new", 11, None)), event("DELETED", &object("known", 12, None))],
@@ -166,7 +180,14 @@ fn an_event_is_told_by_the_server_that_it_concerns() {
         };
         let setup = start(
             None,
-            vec![("statefulsets", sets), ("services", services), ("configmaps", maps), ("secrets", secrets)],
+            vec![
+                ("statefulsets", sets),
+                ("services", services),
+                ("configmaps", maps),
+                ("secrets", secrets),
+                ("networkpolicies", policies),
+                ("servicemonitors", monitors),
+            ],
         );
         pass(10.0).await;
         let mut told = setup.sightings();
@@ -178,11 +199,33 @@ fn an_event_is_told_by_the_server_that_it_concerns() {
         );
         assert_eq!(of(|what| matches!(what, Sighting::Service(_))), [Sighting::Service(key("files"))]);
         assert_eq!(of(|what| matches!(what, Sighting::ConfigMap(_))), [Sighting::ConfigMap(key("files"))]);
+        assert_eq!(of(|what| matches!(what, Sighting::NetworkPolicy(_))), [Sighting::NetworkPolicy(key("files"))]);
+        assert_eq!(of(|what| matches!(what, Sighting::ServiceMonitor(_))), [Sighting::ServiceMonitor(key("files"))]);
         assert_eq!(
             of(|what| matches!(what, Sighting::Secret(..))),
             ["new", "known"].map(|name| Sighting::Secret("team".to_owned(), name.to_owned()))
         );
         assert!(setup.bench.deps.caches.stateful_sets.get("team", "a-set").is_none(), "the caches follow");
+    });
+}
+
+#[test]
+fn a_kind_that_can_be_done_without_holds_nothing_up_and_is_told_when_it_is_missing() {
+    run(async {
+        let servers = Script { items: vec![server("files", 1)], ..Script::default() };
+        let setup = start(None, vec![("dittoservers", servers), (NO_MONITORS, Script::default())]);
+        pass(2.0).await;
+        let caches = &setup.bench.deps.caches;
+        assert!(caches.are_synced() && caches.service_monitors.is_absent() && !caches.service_monitors.is_synced());
+        let told = |setup: &Setup| setup.sightings().iter().filter(|what| **what == Sighting::ServiceMonitors).count();
+        assert_eq!(told(&setup), 1);
+        let resyncs = setup.resyncs();
+        pass(60.0).await;
+        assert_eq!((told(&setup), setup.resyncs()), (1, resyncs), "said once");
+        setup.scripts.lock().expect("no panic").remove(NO_MONITORS);
+        pass(11.0).await;
+        assert!(caches.service_monitors.is_synced() && !caches.service_monitors.is_absent());
+        assert_eq!((told(&setup), setup.resyncs()), (2, resyncs), "nobody else is looked at anew");
     });
 }
 
@@ -210,13 +253,15 @@ fn owned_kinds_are_asked_for_by_label_and_secrets_by_their_metadata_only() {
         let setup = start(Some("team"), Vec::new());
         pass(2.0).await;
         let mut asked = setup.server.asked();
-        asked.retain(|request| request.path != Kind::DittoServer.discovery_path());
-        assert_eq!(asked.len(), 10, "a list and a watch for each of five kinds");
+        let discovery = [Kind::DittoServer, Kind::ServiceMonitor].map(Kind::discovery_path);
+        asked.retain(|request| !discovery.contains(&request.path));
+        assert_eq!(asked.len(), 14, "a list and a watch for each of seven kinds");
         for request in asked {
             let plural = request.path.rsplit('/').next().unwrap_or_default().to_owned();
             assert!(request.path.contains("/namespaces/team/"), "{}", request.path);
             let labelled = request.query.contains("labelSelector=app%3Ddittofs-server");
-            assert_eq!(labelled, ["statefulsets", "services", "configmaps"].contains(&plural.as_str()), "{plural}");
+            let owned = ["statefulsets", "services", "configmaps", "networkpolicies", "servicemonitors"];
+            assert_eq!(labelled, owned.contains(&plural.as_str()), "{plural}");
             let metadata_only = request.accept.contains("as=PartialObjectMetadata");
             assert_eq!(metadata_only, ["configmaps", "secrets"].contains(&plural.as_str()), "{plural}");
         }

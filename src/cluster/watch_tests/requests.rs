@@ -254,6 +254,29 @@ async fn a_missing_crd_is_waited_for_without_lists() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kind_that_can_be_done_without_is_looked_for_slowly_and_counts_as_known() {
+    let arrival = 600 * S;
+    let server = Server::new(move |asked, _| {
+        let there = asked.at >= arrival;
+        if asked.path == "/apis/monitoring.coreos.com/v1" {
+            let found = Reply::Json(200, json!({"resources": [{"name": "servicemonitors"}]}));
+            if there { found } else { Reply::Text(404, "404 page not found\n".into()) }
+        } else if !there {
+            Reply::Unexpected
+        } else if asked.is_list() {
+            Reply::Json(200, list("5", &[object("a", 1)]))
+        } else {
+            quiet()
+        }
+    });
+    let seen = run(&server, scope(Kind::ServiceMonitor), no_resync(), 640 * S).await;
+    assert_eq!(troubles(&seen), ["crd-missing"], "said once");
+    assert!(listed(&seen)[0].0 <= arrival + 10 * S, "{:?}", listed(&seen));
+    let looks = server.asked().iter().filter(|asked| asked.path == "/apis/monitoring.coreos.com/v1").count();
+    assert!((60..=62).contains(&looks), "{looks} looks in ten minutes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crd_that_is_removed_later_is_waited_for_without_lists() {
     let gone = |at: Duration| (40 * S..1800 * S).contains(&at);
     let server = Server::new(move |asked, _| {

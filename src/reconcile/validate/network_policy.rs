@@ -2,7 +2,7 @@
 //!
 //! Selectors are checked for their form only: whether a label is one says the API server when the policy is written.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use k8s_openapi::api::networking::v1::{IPBlock, NetworkPolicyPeer};
 
@@ -32,8 +32,7 @@ pub(super) fn read(read: &mut Reader, spec: &Field<'_>) -> NetworkPolicySettings
 
 fn shown(block: &IPBlock) -> String {
     let except = block.except.as_ref().map(|except| format!(" except {}", except.join(", ")));
-    let text: String = format!("{:?}{}", block.cidr, except.unwrap_or_default()).chars().take(200).collect();
-    text
+    format!("{:?}{}", block.cidr, except.unwrap_or_default()).chars().take(200).collect()
 }
 
 /// A block of addresses whose exceptions lie within it and are smaller.

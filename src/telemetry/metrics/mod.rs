@@ -444,6 +444,14 @@ impl Metrics {
         }
     }
 
+    /// The API server does not serve a kind that the operator does without: there is nothing to wait for.
+    pub fn watch_done_without(&self, kind: Kind) {
+        if let Some(watch) = place(table::WATCHED, kind.plural()) {
+            self.0.state.synced[watch].store(true, Ordering::Relaxed);
+        }
+        self.watch_heard(kind);
+    }
+
     /// A watch was opened anew, or failed: `why` is a category of a trouble, or one of [`table::WATCH_WHYS`].
     pub fn watch_restarted(&self, kind: Kind, why: &'static str) {
         let why = place(table::WATCH_WHYS, why).map_or("refused", |known| table::WATCH_WHYS[known]);

@@ -152,7 +152,8 @@ pub const CONDITIONS: &[&str] = &[
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "networkpolicies"];
+pub const WATCHED: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "networkpolicies", "servicemonitors"];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] = &[
     "dittoservers",
@@ -161,12 +162,14 @@ pub const RESOURCES: &[&str] = &[
     "configmaps",
     "secrets",
     "networkpolicies",
+    "servicemonitors",
     "pods",
     "events",
     "discovery",
 ];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "networkpolicies"];
+pub const WRITTEN: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "networkpolicies", "servicemonitors"];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
@@ -415,7 +418,7 @@ table! {
         "Time since the API server last answered this watch: an object, a list, or its opening (each 50 s)",
         "Above 60 s the operator does not see changes of that resource: the API server, the network, or RBAC.");
     WATCH_SYNCED = row("dittofs_operator_watch_synced", Gauge, Plain, &[WATCHED_RESOURCE],
-        "1 once the resource was listed as a whole; nothing is done before",
+        "1 once the resource was listed as a whole, or, of a kind that can be done without, was found not to be served; nothing is done before",
         "0: see watch_restarts_total; /readyz says the same.");
 
     // The servers' API.

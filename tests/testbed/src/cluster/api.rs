@@ -36,6 +36,8 @@ pub mod resources {
     pub const SERVICES: Resource = resource("v1", "services", "Service");
     /// NetworkPolicies.
     pub const NETWORK_POLICIES: Resource = resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy");
+    /// ServiceMonitors of the Prometheus operator, when their CRD is there.
+    pub const SERVICE_MONITORS: Resource = resource("monitoring.coreos.com/v1", "servicemonitors", "ServiceMonitor");
     /// ConfigMaps.
     pub const CONFIG_MAPS: Resource = resource("v1", "configmaps", "ConfigMap");
     /// Secrets.
