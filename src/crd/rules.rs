@@ -298,10 +298,7 @@ pub fn peers_cidrs(field: &str) -> Rule {
     let good = format!("(!has(p.ipBlock) || (isCIDR(p.ipBlock.cidr) && {within}))");
     rule(
         format!("self.all(p, {good})"),
-        format!(
-            "'{field} has the ipBlock %s: {CIDR_REMEDY}'.format([self.filter(p, !{good}).map(p, \
-             p.ipBlock.cidr + (has(p.ipBlock.except) ? ' except ' + p.ipBlock.except.join(', ') : ''))])"
-        ),
+        format!("'{field} has the ipBlock %s: {CIDR_REMEDY}'.format([self.filter(p, !{good}).map(p, p.ipBlock.cidr)])"),
     )
 }
 
