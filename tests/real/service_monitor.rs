@@ -135,7 +135,8 @@ async fn a_kind_that_is_removed_again_is_said_and_nothing_storms() {
     // All else goes on.
     bed.dittofs("files").move_adapter("nfs", 13049, Duration::ZERO);
     bed.wait_adapter_services("files", &[("nfs", 13049), ("smb", 1445)]).await;
-    assert!(bed.events("ReconcileFailed").await.is_empty(), "no failure of ours");
+    let failures = bed.events("ReconcileFailed").await;
+    assert!(failures.is_empty(), "{failures:?}");
 
     install(&cluster).await;
     wait_monitor(&bed).await;
