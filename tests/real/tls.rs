@@ -9,13 +9,15 @@ use crate::look::{LATER, container, hash};
 use crate::support::Bed;
 
 const BOTH: [(&str, u64); 2] = [("nfs", 12049), ("smb", 1445)];
+/// The operator's own default.
+const AT_SERVICES: &str = "http://{name}-api.{namespace}.svc.cluster.local:{port}";
 const NFS: [(&str, u64); 1] = [("nfs", 12049)];
 
 /// A bed whose operator asks each server at its Service's name, through the stand-in.
 async fn at_services(test: &str) -> Bed {
     let mut bed = Bed::idle(test).await;
     let mut options = bed.options();
-    options.api_url_template = "http://{name}-api.{namespace}.svc.cluster.local:{port}".to_owned();
+    AT_SERVICES.clone_into(&mut options.api_url_template);
     let proxy = format!("http://{}", bed.world.stand_in().address());
     options.env.extend(["HTTP_PROXY", "HTTPS_PROXY"].map(|name| (name.to_owned(), proxy.clone())));
     bed.world.start_operator(options).await.expect("the operator starts");

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::reconcile::{SpecInvalid, validate};
 
-    fn tls(control_plane: Value) -> Result<ApiTls, SpecInvalid> {
+    fn tls(control_plane: &Value) -> Result<ApiTls, SpecInvalid> {
         let metadata = json!({"name": "files", "namespace": "storage", "uid": "0a1b"});
         let spec = json!({"storage": {"metadataSize": "1Gi"}, "controlPlane": control_plane});
         validate(&json!({"metadata": metadata, "spec": spec})).map(|server| server.api_tls)
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn each_name_arrives_where_it_belongs() {
-        let read = tls(json!({
+        let read = tls(&json!({
             "tls": true, "certSecretName": "a", "clientCASecretName": "b", "clientCertSecretName": "c", "caSecretName": "d",
         }));
         let name = |name: &str| Some(name.to_owned());
@@ -55,17 +55,17 @@ mod tests {
             ca_secret: name("d"),
         };
         assert_eq!(read, Ok(wanted));
-        assert_eq!(tls(json!({"certSecretName": "", "caSecretName": null})), Ok(ApiTls::default()));
+        assert_eq!(tls(&json!({"certSecretName": "", "caSecretName": null})), Ok(ApiTls::default()));
     }
 
     #[test]
     fn tls_without_a_certificate_is_refused_with_field_value_and_remedy() {
         for control_plane in [json!({"tls": true}), json!({"tls": true, "certSecretName": "", "caSecretName": "ca"})] {
-            let problems = tls(control_plane).expect_err("no certificate").problems;
+            let problems = tls(&control_plane).expect_err("no certificate").problems;
             assert_eq!(problems.len(), 1);
             assert_eq!(problems[0].field, "spec.controlPlane.certSecretName");
             assert!(problems[0].to_string().contains("tls.crt and tls.key"), "{}", problems[0]);
         }
-        assert_eq!(tls(json!({"tls": "yes"})).expect_err("no boolean").problems[0].field, "spec.controlPlane.tls");
+        assert_eq!(tls(&json!({"tls": "yes"})).expect_err("no boolean").problems[0].field, "spec.controlPlane.tls");
     }
 }
