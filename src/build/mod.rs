@@ -27,6 +27,7 @@ mod service_headless;
 mod service_metrics;
 mod service_monitor;
 mod stateful_set;
+mod tls;
 
 pub use common::{
     ADAPTER_POLICY_LABEL, ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, API_PORT_NAME, API_VERSION, APP, APP_LABEL,

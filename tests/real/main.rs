@@ -24,4 +24,5 @@ mod seeded;
 mod service_monitor;
 mod services;
 mod supervision;
+mod tls;
 mod traces;
