@@ -29,7 +29,7 @@ const LATER: [&str; 16] = [
 ];
 
 /// Fields that the table does not have.
-const ADDED: [&str; 14] = [
+const ADDED: [&str; 28] = [
     "spec.adapterDiscovery.stopGracePeriod",
     "spec.cache",
     "spec.fileService",
@@ -44,6 +44,20 @@ const ADDED: [&str; 14] = [
     "status.lastChange",
     "metadata",
     "spec.service.type",
+    "spec.apiService",
+    "spec.adapterServices.perAdapter",
+    "spec.service.labels",
+    "spec.service.loadBalancerClass",
+    "spec.service.loadBalancerSourceRanges",
+    "spec.service.externalTrafficPolicy",
+    "spec.service.ipFamilyPolicy",
+    "spec.service.ipFamilies",
+    "spec.adapterServices.labels",
+    "spec.adapterServices.loadBalancerClass",
+    "spec.adapterServices.loadBalancerSourceRanges",
+    "spec.adapterServices.externalTrafficPolicy",
+    "spec.adapterServices.ipFamilyPolicy",
+    "spec.adapterServices.ipFamilies",
 ];
 
 fn later(path: &str) -> bool {

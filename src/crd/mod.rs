@@ -23,6 +23,8 @@ pub mod pod;
 pub mod rules;
 pub mod runtime;
 mod schema;
+pub mod service;
+pub mod service_rules;
 pub mod spec;
 pub mod status;
 pub mod storage;

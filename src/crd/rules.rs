@@ -128,7 +128,7 @@ pub fn server_name() -> Rule {
         ),
         format!(
             "'metadata.name is \"%s\" (%d characters): {NAME_REMEDY}, at most {max} characters, so that the names of its \
-             Services fit'.format([self.metadata.name, size(self.metadata.name)])"
+             objects fit'.format([self.metadata.name, size(self.metadata.name)])"
         ),
     )
     .optional_old_self(true)

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::database::DatabaseSpec;
 use super::identity::IdentitySpec;
-use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, FileServiceSpec, MetricsSpec, PortsSpec, ServiceSpec};
+use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, MetricsSpec, PortsSpec};
 use super::pod::PodSpec;
 use super::rules::Port;
 use super::runtime::{LoggingSpec, RolloutSpec};
+use super::service::{AdapterServicesSpec, ApiServiceSpec, FileServiceSpec, ServiceSpec};
 use super::status::DittoServerStatus;
 use super::storage::{CacheSpec, StorageSpec};
 use super::{defaults, rules};
@@ -78,13 +79,16 @@ pub struct DittoServerSpec {
     pub adapter_discovery: Option<AdapterDiscoverySpec>,
     /// The Services of the adapters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adapter_services: Option<ServiceSpec>,
+    pub adapter_services: Option<AdapterServicesSpec>,
     /// The `-api` and `-file` Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
-    /// The `-file` Service alone.
+    /// The `-file` Service alone, merged over `service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_service: Option<FileServiceSpec>,
+    /// The `-api` Service alone, merged over `service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_service: Option<ApiServiceSpec>,
     /// The metrics endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsSpec>,

@@ -16,6 +16,7 @@ mod ports;
 mod problem;
 mod quantity;
 mod repeats;
+mod service_settings;
 mod services;
 mod slot;
 pub mod stateful_set;
@@ -35,11 +36,12 @@ pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
+pub use service_settings::{IdleFields, ServiceSettings, ServiceType};
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    OnSpecChange, PodSettings, Rollout, SecretKey, Storage, ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

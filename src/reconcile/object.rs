@@ -68,8 +68,9 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
     Decision::Replace(next, changes)
 }
 
-/// What a Service needs beyond the merge: its list of ports is ours as a whole, and source ranges are refused by
-/// the API server (422) on anything but a load balancer.
+/// What a Service needs beyond the merge: its list of ports is ours as a whole, and source ranges and a class, whoever
+/// set them, are refused by the API server (422) on anything but a load balancer. It drops by itself what else belongs
+/// to a type (node ports, traffic policy, health check port) when that stands there as it was.
 fn complete_service(next: &mut Value, desired: &Value) {
     let wanted: Vec<&Value> = desired
         .pointer("/spec/ports")
@@ -85,6 +86,7 @@ fn complete_service(next: &mut Value, desired: &Value) {
         && let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut)
     {
         spec.remove("loadBalancerSourceRanges");
+        spec.remove("loadBalancerClass");
     }
 }
 
@@ -212,14 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn leaving_the_load_balancer_drops_source_ranges() {
+    fn leaving_the_load_balancer_drops_source_ranges_and_class() {
         let desired = service(&json!([]));
         let Decision::Create(mut live) = decide(None, &desired, "u1") else { panic!("no creation") };
         live["spec"]["loadBalancerSourceRanges"] = json!(["10.0.0.0/8"]);
+        live["spec"]["loadBalancerClass"] = json!("example.com/theirs");
+        live["spec"]["healthCheckNodePort"] = json!(31000);
         assert_eq!(decide(Some(&live), &desired, "u1"), Decision::Nothing, "kept while it is one");
         let mut inside = desired;
         inside["spec"]["type"] = json!("ClusterIP");
         let Decision::Replace(next, _) = decide(Some(&live), &inside, "u1") else { panic!("no replacement") };
-        assert!(next["spec"].get("loadBalancerSourceRanges").is_none());
+        assert_eq!((next["spec"].get("loadBalancerSourceRanges"), next["spec"].get("loadBalancerClass")), (None, None));
+        assert_eq!(next["spec"]["healthCheckNodePort"], 31000, "the API server drops what is as it was");
     }
 }

@@ -56,10 +56,11 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     if let Some(adapters) = observed {
         adapter_warnings(server, adapters, &mut found);
     }
-    if server.service.service_type != ServiceType::ClusterIp {
+    let api_type = server.api_service.service_type;
+    if api_type != ServiceType::ClusterIp {
         found.push(Warning::new(
-            "spec.service.type",
-            &server.service.service_type.as_str(),
+            server.api_type_field,
+            &api_type.as_str(),
             "the API is reachable from outside the cluster and is not encrypted; use ClusterIP, or restrict who reaches it",
         ));
     }
@@ -67,6 +68,16 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
         && metrics.port < FIRST_UNPRIVILEGED
     {
         found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
+    }
+    for idle in &server.idle_service_fields {
+        found.push(Warning::new(
+            &format!("the type of {}", idle.place),
+            &idle.service_type.as_str(),
+            &format!(
+                "{} has no effect on such a Service; take it out, or choose a type that it is for",
+                idle.fields.join(", ")
+            ),
+        ));
     }
     found
 }
