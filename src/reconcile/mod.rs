@@ -37,7 +37,7 @@ pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
 pub use service_settings::{IdleFields, ServiceSettings, ServiceType};
-pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
+pub use services::{Ensure, Refusal, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use validate::validate;
 pub use validated::{

@@ -3,6 +3,7 @@
 //! Static Services (`-headless`, `-api`, `-file`, `-metrics`) and adapter Services are decided apart: the adapter
 //! path sees only what carries the adapter label *and* a controller reference to the server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -14,6 +15,13 @@ use crate::build::{
     headless_service, metrics_service,
 };
 
+mod fit;
+
+pub use fit::Refusal;
+
+/// Most characters of an adapter's type that are shown.
+const TYPE_SHOWN: usize = 40;
+
 /// One Service that should be there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ensure {
@@ -23,6 +31,8 @@ pub struct Ensure {
     pub desired: Value,
     /// The adapter that it is for; None for a static one.
     pub adapter: Option<String>,
+    /// What of the spec it cannot have, in words.
+    pub short: Vec<String>,
 }
 
 /// One Service of ours that should not be there.
@@ -62,6 +72,11 @@ pub fn plan_services(
     if let Some(adapters) = adapters {
         adapter_services(server, adapters, live, &mut plan);
     }
+    for ensure in &mut plan.ensure {
+        if let Some(service) = find(live, &ensure.name).filter(|service| owned_by(service, &server.uid)) {
+            fit::fit(ensure, service);
+        }
+    }
     plan
 }
 
@@ -80,8 +95,9 @@ fn statics(
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
-    let mut ensure =
-        |name: String, service| plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None });
+    let mut ensure = |name: String, service| {
+        plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None, short: vec![] })
+    };
     ensure(names.headless_service(), headless_service(server));
     ensure(names.api_service(), api_service(server));
     if server.file_service_enabled {
@@ -134,6 +150,8 @@ fn adapter_services(
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
+    let mut taken: BTreeMap<String, usize> =
+        plan.ensure.iter().enumerate().map(|(at, ensure)| (ensure.name.clone(), at)).collect();
     for adapter in adapters {
         let name = names.adapter_service(&adapter.adapter_type);
         let present = find(live, &name).filter(|service| owned_by(service, &server.uid));
@@ -143,11 +161,17 @@ fn adapter_services(
             AdapterState::Passage => present.and_then(published_port),
             AdapterState::Stopped => None,
         };
-        if let Some(port) = port {
-            let desired =
-                to_value(adapter_service(server, &AdapterPort { adapter_type: adapter.adapter_type.clone(), port }));
-            plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()) });
+        let Some(port) = port else { continue };
+        if let Some(first) = taken.get(&name).and_then(|at| plan.ensure.get_mut(*at)) {
+            // Two types that are cut alike, or one that is called like a Service of ours: nobody's Service changes hands.
+            let cut: String = adapter.adapter_type.chars().take(TYPE_SHOWN).collect();
+            first.short.push(format!("adapter {cut:?} would need a Service of the same name, and has none"));
+            continue;
         }
+        let desired =
+            to_value(adapter_service(server, &AdapterPort { adapter_type: adapter.adapter_type.clone(), port }));
+        taken.insert(name.clone(), plan.ensure.len());
+        plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()), short: vec![] });
     }
     // A static Service stays one, whatever labels somebody puts on it.
     let statics = [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()];

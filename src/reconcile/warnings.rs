@@ -74,7 +74,7 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
             &format!("the type of {}", idle.place),
             &idle.service_type.as_str(),
             &format!(
-                "{} has no effect on such a Service; take it out, or choose a type that it is for",
+                "what does nothing on such a Service is {}; take it out, or choose a type that it is for",
                 idle.fields.join(", ")
             ),
         ));

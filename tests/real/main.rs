@@ -20,6 +20,7 @@ mod polling;
 mod rollouts;
 mod runbooks;
 mod seeded;
+mod service_fields;
 mod services;
 mod supervision;
 mod traces;
