@@ -233,6 +233,17 @@ fn a_field_that_is_taken_out_goes_and_one_that_others_set_stays() {
 }
 
 #[test]
+fn of_two_adapters_that_would_have_one_service_the_first_keeps_it_and_the_other_is_told() {
+    let mut namespace = Namespace::with(&[]);
+    let seen = running(&[("A", 7001), ("a-x559a", 7002), ("nfs", 12049)]);
+    assert_eq!(namespace.reconcile(Some(&seen)), ["+files-adapter-a-x559a", "+files-adapter-nfs"]);
+    assert_eq!(namespace.get("files-adapter-a-x559a").unwrap()["spec"]["ports"][0]["port"], 7001);
+    assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "and no fight");
+    let told: Vec<String> = namespace.plan(Some(&seen)).ensure.into_iter().flat_map(|ensure| ensure.short).collect();
+    assert_eq!(told, ["adapter \"a-x559a\" would need a Service of the same name, and has none"]);
+}
+
+#[test]
 fn the_adapter_path_never_touches_a_static_service_whatever_its_labels() {
     let mut namespace = Namespace::with(&[("nfs", 12049)]);
     for name in STATICS {
