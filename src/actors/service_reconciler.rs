@@ -282,23 +282,7 @@ impl Run {
                 }
                 Err(error) => {
                     failed = true;
-                    let note = format!("Service {}: {error}", ensure.name);
-                    if error.code() == Some(422)
-                        && let Some(cached) = cached
-                        && let Some(refusal) = Refusal::of(&ensure.desired, cached, &error.to_string())
-                    {
-                        self.refused.insert(ensure.name.clone(), (refusal, Instant::now()));
-                    }
-                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
-                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
-                        let reason = if ensure.adapter.is_some() {
-                            Reason::AdapterServiceFailed
-                        } else {
-                            Reason::ReconcileFailed
-                        };
-                        let related = Some((Kind::Service, ensure.name.clone()));
-                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
-                    }
+                    let note = self.failed(&about, &ensure, cached.map(AsRef::as_ref), &error);
                     fact.problems.push(note);
                 }
             }
@@ -324,6 +308,24 @@ impl Run {
             last_write: doing::last_write(),
             lagging: self.lagging,
         }
+    }
+
+    /// A Service could not be read or written. What of it was refused for good is remembered.
+    fn failed(&mut self, about: &CrRef, ensure: &Ensure, cached: Option<&Value>, error: &KubeError) -> String {
+        let note = format!("Service {}: {error}", ensure.name);
+        if error.code() == Some(422)
+            && let Some(cached) = cached
+            && let Some(refusal) = Refusal::of(&ensure.desired, cached, &error.to_string())
+        {
+            self.refused.insert(ensure.name.clone(), (refusal, Instant::now()));
+        }
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
     }
 
     /// Says what a Service cannot have; the rest of it is kept as any other.

@@ -59,7 +59,7 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
     }
     let mut next = merge(live, last_applied(live).as_ref(), &wanted);
     if live.get("kind").or_else(|| desired.get("kind")).and_then(Value::as_str) == Some("Service") {
-        complete_service(&mut next, desired);
+        complete_service(&mut next, live, desired);
     }
     if next == *live {
         return Decision::Nothing;
@@ -70,8 +70,9 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
 
 /// What a Service needs beyond the merge: its list of ports is ours as a whole, and source ranges and a class, whoever
 /// set them, are refused by the API server (422) on anything but a load balancer. It drops by itself what else belongs
-/// to a type (node ports, traffic policy, health check port) when that stands there as it was.
-fn complete_service(next: &mut Value, desired: &Value) {
+/// to a type (node ports, traffic policy, health check port) when that stands there as it was. The second family of
+/// addresses that two stacks bring along is no difference.
+fn complete_service(next: &mut Value, live: &Value, desired: &Value) {
     let wanted: Vec<&Value> = desired
         .pointer("/spec/ports")
         .and_then(Value::as_array)
@@ -81,6 +82,15 @@ fn complete_service(next: &mut Value, desired: &Value) {
         .collect();
     if let Some(ports) = next.pointer_mut("/spec/ports").and_then(Value::as_array_mut) {
         ports.retain(|port| port.get("name").is_some_and(|name| wanted.contains(&name)));
+    }
+    let families = |service: &Value| service.pointer("/spec/ipFamilies").and_then(Value::as_array).cloned();
+    if next.pointer("/spec/ipFamilyPolicy").and_then(Value::as_str).is_some_and(|policy| policy != "SingleStack")
+        && let (Some(wanted), Some(both)) = (families(desired), families(live))
+        && wanted.len() == 1
+        && both.len() == 2
+        && wanted[0] == both[0]
+    {
+        next["spec"]["ipFamilies"] = both.into();
     }
     if desired.pointer("/spec/type").and_then(Value::as_str) != Some("LoadBalancer")
         && let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut)
@@ -211,6 +221,22 @@ mod tests {
         }
         again["partition"] = json!(0);
         assert!(!repeats(&stored, &again, &sent), "a field that was not sent");
+    }
+
+    #[test]
+    fn the_family_that_two_stacks_add_is_no_difference_and_one_stack_takes_it_away() {
+        let mut desired = service(&json!([]));
+        desired["spec"]["ipFamilyPolicy"] = json!("PreferDualStack");
+        desired["spec"]["ipFamilies"] = json!(["IPv6"]);
+        let Decision::Create(mut live) = decide(None, &desired, "u1") else { panic!("no creation") };
+        live["spec"]["ipFamilies"] = json!(["IPv6", "IPv4"]);
+        assert_eq!(decide(Some(&live), &desired, "u1"), Decision::Nothing);
+        for (policy, family) in [("SingleStack", "IPv6"), ("PreferDualStack", "IPv4")] {
+            desired["spec"]["ipFamilyPolicy"] = json!(policy);
+            desired["spec"]["ipFamilies"] = json!([family]);
+            let Decision::Replace(next, _) = decide(Some(&live), &desired, "u1") else { panic!("no replacement") };
+            assert_eq!(next["spec"]["ipFamilies"], json!([family]), "{policy}");
+        }
     }
 
     #[test]

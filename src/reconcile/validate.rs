@@ -60,6 +60,8 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     let (jwt, admin) = identity(&mut read, &spec);
     let (polling_interval, stop_grace_period) = discovery(&mut read, &spec);
 
+    let image = read.text(&spec.child("image"), defaults::IMAGE, rules::BLANK_REMEDY, is_not_blank);
+    let replicas = read.integer(&spec.child("replicas"), i64::from(defaults::REPLICAS), 0, 1);
     let services = services::services(&mut read, &spec);
 
     let server = ValidatedServer {
@@ -67,11 +69,8 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         uid,
         generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default(),
         deleting: metadata.child("deletionTimestamp").value.is_some(),
-        image: read.text(&spec.child("image"), defaults::IMAGE, rules::BLANK_REMEDY, is_not_blank),
-        replicas: {
-            let replicas = read.integer(&spec.child("replicas"), i64::from(defaults::REPLICAS), 0, 1);
-            i32::try_from(replicas).unwrap_or_default()
-        },
+        image,
+        replicas: i32::try_from(replicas).unwrap_or_default(),
         storage,
         database,
         cache,

@@ -59,8 +59,7 @@ fn keep_class(ensure: &mut Ensure, live: &Value, last: Option<&Value>) {
     set(&mut ensure.desired, CLASS, has.as_ref());
 }
 
-/// What Kubernetes fills in by itself is no difference, and what the spec names no more goes back to one family. The
-/// first family is never taken away: Kubernetes does not change it.
+/// What the spec names no more goes back to one family. The first is never taken away: Kubernetes does not change it.
 fn keep_families(ensure: &mut Ensure, live: &Value, last: Option<&Value>) {
     let was_ours = |name| last.is_some_and(|last| field(last, name).is_some());
     if field(&ensure.desired, POLICY).is_none() && was_ours(POLICY) && field(live, POLICY).is_some() {
@@ -68,16 +67,9 @@ fn keep_families(ensure: &mut Ensure, live: &Value, last: Option<&Value>) {
     }
     let single = field(&ensure.desired, POLICY).and_then(Value::as_str) == Some("SingleStack");
     let Some(live) = field(live, FAMILIES).and_then(Value::as_array) else { return };
-    match field(&ensure.desired, FAMILIES).and_then(Value::as_array) {
-        None if was_ours(FAMILIES) => {
-            let kept: Vec<Value> = live.iter().take(if single { 1 } else { 2 }).cloned().collect();
-            set(&mut ensure.desired, FAMILIES, Some(&kept.into()));
-        }
-        // The second one that a dual stack brings along.
-        Some(wanted) if wanted.len() == 1 && live.len() == 2 && wanted[0] == live[0] && !single => {
-            set(&mut ensure.desired, FAMILIES, Some(&live.clone().into()));
-        }
-        _ => {}
+    if field(&ensure.desired, FAMILIES).is_none() && was_ours(FAMILIES) {
+        let kept: Vec<Value> = live.iter().take(if single { 1 } else { 2 }).cloned().collect();
+        set(&mut ensure.desired, FAMILIES, Some(&kept.into()));
     }
 }
 
@@ -201,15 +193,6 @@ mod tests {
         let ensure = fitted(&balancer(None), &theirs);
         assert_eq!(ensure.short, [""; 0]);
         assert_eq!(decide(Some(&theirs), &ensure.desired, "u"), Decision::Nothing);
-    }
-
-    #[test]
-    fn what_the_api_server_adds_to_families_is_no_difference() {
-        let one = json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]});
-        let live = stored(&one, &json!({"ipFamilies": ["IPv6", "IPv4"], "clusterIPs": ["::1", "10.0.0.1"]}));
-        assert_eq!(decide(Some(&live), &fitted(&one, &live).desired, "u"), Decision::Nothing);
-        let other = json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv4"]});
-        assert_eq!(fitted(&other, &live).desired["spec"]["ipFamilies"], json!(["IPv4"]), "asked for, and refused");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The places of the spec that speak of Services: read, checked as the CEL rules check them, and merged.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use serde_json::Value;
 
