@@ -23,4 +23,5 @@ mod seeded;
 mod service_fields;
 mod services;
 mod supervision;
+mod tls;
 mod traces;
