@@ -2,6 +2,8 @@
 //!
 //! Source: the object table of the CRD reference. A name is computed in this file and nowhere else.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 /// Prefix of the container ports that follow the adapters; a port with another name is never touched by them.
@@ -131,7 +133,10 @@ fn is_plain(text: &str, room: usize) -> bool {
 
 /// The first `bytes` bytes of the SHA-256 of `text`, in hex.
 fn hex(text: &[u8], bytes: usize) -> String {
-    Sha256::digest(text).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text).iter().take(bytes).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]

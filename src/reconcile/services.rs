@@ -96,7 +96,7 @@ fn statics(
 ) {
     let names = server.names();
     let mut ensure = |name: String, service| {
-        plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None, short: vec![] })
+        plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None, short: vec![] });
     };
     ensure(names.headless_service(), headless_service(server));
     ensure(names.api_service(), api_service(server));
