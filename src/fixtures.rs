@@ -47,6 +47,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         metrics: None,
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },
+        snapshot_policies: vec![],
         termination_grace_period_seconds: 105,
         resources: None,
         security_context: None,

@@ -1,6 +1,7 @@
 //! AdapterPoller against the DittoFS stand-in, over real sockets and the scripted API server: pace and observations.
 
 mod accounts;
+mod errands;
 mod modes;
 mod pace;
 

@@ -32,6 +32,7 @@ mod database;
 mod fault;
 mod listener;
 mod log;
+mod policy;
 mod reply;
 mod route;
 mod server;
