@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
     Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings, Rollout,
-    SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    SecretKey, ServerKey, ServiceSettings, ServiceType, SnapshotPolicy, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -172,6 +172,14 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into() });
             s.logging = Logging { level: "WARN".into(), format: "text".into(), output: "stderr".into() };
             s.rollout = Rollout { on_port_change: OnPortChange::Immediate, on_spec_change: OnSpecChange::WhenNeeded };
+            s.snapshot_policies = vec![SnapshotPolicy {
+                share: "/archive".into(),
+                interval: "@daily".into(),
+                keep_last: 7,
+                ttl: "720h".into(),
+                enabled: false,
+                name_prefix: "auto".into(),
+            }];
             s.termination_grace_period_seconds = 77;
             s.resources = Some(ResourceRequirements {
                 limits: Some(quantities("2.5", "4096Mi")),

@@ -1,7 +1,6 @@
 //! `spec.snapshotPolicies`: when the server takes snapshots of a share, and how long it keeps them.
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rules;

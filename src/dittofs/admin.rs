@@ -94,8 +94,11 @@ async fn admit(api: &Api<'_>, vault: &dyn Vault, work: &AdminWork) -> Result<Opt
     {
         return Ok(None);
     }
-    let admin =
-        api.deadline.bound(vault.admin()).await.unwrap_or(Err(READING)).map_err(|error| (error.into(), None))?;
+    let admin = match api.deadline.bound(vault.admin()).await {
+        Some(Ok(admin)) => admin,
+        Some(Err(error)) => return Err((error.into(), None)),
+        None => return Err((READING.into(), None)),
+    };
     if work.errand.unless_refused && work.refused.as_ref() == Some(&admin) {
         return Ok(None);
     }

@@ -55,6 +55,7 @@ pub enum Ended {
 }
 
 /// Keeps for one server when the next session is due.
+#[expect(clippy::struct_excessive_bools, reason = "each remembers something of its own")]
 #[derive(Clone, Debug, Default)]
 pub struct AdminPace {
     /// Port of the NFS adapter that runs.

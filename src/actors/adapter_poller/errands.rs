@@ -46,7 +46,7 @@ pub(super) struct Errands {
 /// The end of an errand; None when it panicked.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ErrandEnded {
+pub(super) struct ErrandEnded {
     visit: Option<AdminVisit>,
     span: tracing::Span,
 }
@@ -98,9 +98,12 @@ impl AdapterPoller {
 
     /// The spec may have changed. Its policies are applied at once by a server that answers.
     pub(super) fn take_up_policies(&mut self, server: &ValidatedServer, ctx: &mut Context<Self>) {
-        let had = !std::mem::replace(&mut self.errands.begun, true) && self.had_policies();
+        let first = !std::mem::replace(&mut self.errands.begun, true);
+        let had = first && self.had_policies();
         let new = self.errands.pace.wants(&server.snapshot_policies, had, self.deps.origin.elapsed());
-        if new && !server.snapshot_policies.is_empty() {
+        // What an operator said that ran before stands until there is something newer, as does why it cannot be done.
+        let failing = matches!(self.errands.fact, Some(SnapshotsFact::Failed { .. }));
+        if new && !first && !failing && !server.snapshot_policies.is_empty() {
             self.tell_snapshots(SnapshotsFact::Pending);
         }
         if self.fact == Some(PollFact::Answered) {
@@ -152,7 +155,7 @@ impl AdapterPoller {
         let Some(pass) = self.deps.gate.enter() else { return };
         let policies = self.errands.pace.policies().to_vec();
         let work = AdminWork { errand, policies, refused: self.errands.refused.clone() };
-        let span = begin(error_span!("administer"), &self.deps.tracer.root(&self.key), &[]);
+        let span = begin(error_span!(parent: None, "administer"), &self.deps.tracer.root(&self.key), &[]);
         set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
         set(&span, Attribute::Cause, CauseKind::Poll.as_str());
         set(&span, Attribute::Namespace, self.key.namespace.clone());
