@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::SnapshotPolicy;
 
 /// How often everything is looked at anew.
-pub const RESYNC: Duration = Duration::from_mins(15);
+const RESYNC: Duration = Duration::from_mins(15);
 /// First and longest pause after a failure.
 const FAILED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 /// First and longest pause after the administrator was refused.

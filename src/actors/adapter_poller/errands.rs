@@ -198,7 +198,7 @@ impl AdapterPoller {
                         "read the NFS adapter's settings"
                     );
                     words.push(format!("further ports of nfs: {ports}"));
-                    self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), None);
+                    self.tell_reconcilers(&Cause::here(CauseKind::AdaptersObserved), None);
                 }
             }
             Some(Err(error)) => ended = self.errand_failed(&error.into(), false, span),

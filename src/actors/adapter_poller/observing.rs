@@ -51,15 +51,21 @@ impl AdapterPoller {
 
     pub(super) fn tell_observed(&self, cause: &Cause, polled_at: Option<Instant>) {
         let Some(adapters) = &self.observed else { return };
+        self.tell_reconcilers(cause, polled_at);
+        self.peers.status.do_send(Report {
+            fact: Fact::Adapters(adapters.clone()),
+            cause: cause.to(&self.deps.metrics, Role::StatusReporter),
+        });
+    }
+
+    /// The same adapters, with what is new about them beside their list.
+    pub(super) fn tell_reconcilers(&self, cause: &Cause, polled_at: Option<Instant>) {
+        let Some(adapters) = &self.observed else { return };
         // In the order in which the Supervisor names them.
         for (peer, role) in self.peers.observed.iter().zip([Role::ServiceReconciler, Role::PortReconciler]) {
             let cause = cause.to(&self.deps.metrics, role);
             peer.do_send(AdaptersObserved { adapters: adapters.clone(), nfs: self.errands.nfs, polled_at, cause });
         }
-        self.peers.status.do_send(Report {
-            fact: Fact::Adapters(adapters.clone()),
-            cause: cause.to(&self.deps.metrics, Role::StatusReporter),
-        });
     }
 }
 

@@ -313,7 +313,7 @@ async fn a_refusal_ends_when_a_secret_holds_something_else_and_not_when_it_was_o
     bed.vault.edit(|stored| stored.password = Sensitive::new("canary-of-old"));
     bed.session.forget();
     assert!(!bed.poll().await.expect("a poll").provisioned, "the operator's own password was put right");
-    assert_eq!(bed.events(), [LOGIN, LIST, STORE_TOKENS]);
+    assert_eq!(bed.events(), [LIST, REFRESH, LOGIN, LIST, STORE_TOKENS], "with the tokens that stand there");
 }
 
 #[tokio::test]
