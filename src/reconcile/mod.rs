@@ -5,6 +5,7 @@
 
 mod adapters;
 mod admin_pace;
+mod api_tls;
 mod diff;
 pub mod drift;
 mod duration;
@@ -29,6 +30,7 @@ mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
 pub use admin_pace::{AdminPace, Errand, Ended};
+pub use api_tls::ApiTls;
 pub use diff::diff;
 pub use duration::{DurationError, parse_go_duration};
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};

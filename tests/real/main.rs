@@ -25,4 +25,5 @@ mod seeded;
 mod services;
 mod snapshots;
 mod supervision;
+mod tls;
 mod traces;

@@ -4,8 +4,6 @@
 //! the job is a task of its own, one at a time, and polls go on meanwhile. It touches the server's API and reads the
 //! administrator's Secret; it writes nothing to Kubernetes. A reading that failed changes nothing but status.
 
-use std::sync::Arc;
-
 use actix::prelude::*;
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -17,7 +15,7 @@ use crate::actors::Deps;
 use crate::actors::inspect::failing;
 use crate::actors::messages::{Cause, CauseKind, Fact, Report, Role};
 use crate::actors::trouble::Trouble;
-use crate::actors::vault::SecretVault;
+use crate::actors::vault::{KnownSecret, SecretVault};
 use crate::cluster::{CrRef, Reason};
 use crate::dittofs::{AdminAccount, AdminVisit, AdminWork, Policies, PollError, Visited, visit};
 use crate::reconcile::status::{PollFact, SnapshotsFact};
@@ -150,7 +148,7 @@ impl AdapterPoller {
 
     fn start_errand(&mut self, ctx: &mut Context<Self>) {
         let (Some(server), Some(_)) = (self.server(), self.settings) else { return };
-        let Ok(url) = self.deps.template.expand(&self.key, server.api_port) else { return };
+        let Ok(url) = self.deps.template.expand(&self.key, server.api_port, server.api_tls.is_spoken()) else { return };
         let Some(errand) = self.errands.pace.errand(self.deps.origin.elapsed()) else { return };
         let Some(pass) = self.deps.gate.enter() else { return };
         let policies = self.errands.pace.policies().to_vec();
@@ -159,15 +157,19 @@ impl AdapterPoller {
         set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
         set(&span, Attribute::Cause, CauseKind::Poll.as_str());
         set(&span, Attribute::Namespace, self.key.namespace.clone());
-        let (deps, traced) = (self.deps.clone(), span.clone());
+        let (deps, door, traced) = (self.deps.clone(), self.door.clone(), span.clone());
         // It reads the administrator's Secret and stores nothing: it shares nothing with the poll.
-        let vault = Arc::new(SecretVault::new(self.deps.clone(), server, crate::actors::vault::KnownSecret::default()));
+        let vault = SecretVault::new(self.deps.clone(), server.clone(), KnownSecret::default());
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
         let task = tokio::spawn(
             doing
                 .around(async move {
                     let _pass = pass;
-                    visit(&deps.http, &url, vault.as_ref(), Instant::now(), &work).await
+                    let now = Instant::now();
+                    match door.client(&deps, &server, deps.http.deadline(now)).await {
+                        Ok(http) => visit(&http, &url, &vault, now, &work).await,
+                        Err(error) => AdminVisit::Failed { error: error.into(), refused: None },
+                    }
                 })
                 .instrument(span),
         );
@@ -279,6 +281,7 @@ impl AdapterPoller {
                 _ if refused => "AdminRefused",
                 "admin-secret-missing" | "vault" => "AdminSecretMissing",
                 "unreachable" | "timeout" => "APIUnreachable",
+                category if category.starts_with("tls-") => "APIUnreachable",
                 _ => "BadAnswer",
             };
             self.tell_snapshots(SnapshotsFact::Failed { reason, text });

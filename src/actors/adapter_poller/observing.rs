@@ -99,6 +99,7 @@ impl Handler<Inspect> for AdapterPoller {
             "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
             "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
             "timerArmed": self.timer.is_some(),
+            "certificatesExpire": self.door.expiries(),
             "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
             "failing": failing(&self.trouble),
             "administrator": self.errands.state(),

@@ -4,6 +4,7 @@ mod accounts;
 mod errands;
 mod modes;
 mod pace;
+mod tls;
 
 use std::time::Duration;
 
