@@ -29,7 +29,7 @@ mod validated;
 mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
-pub use admin_pace::{AdminPace, Errand, Ended};
+pub use admin_pace::{AdminPace, Ended, Errand};
 pub use api_tls::ApiTls;
 pub use diff::diff;
 pub use duration::{DurationError, parse_go_duration};
@@ -44,9 +44,7 @@ pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
-pub use snapshots::{
-    ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name,
-};
+pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
