@@ -23,7 +23,8 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Refusal, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
+    Decision, Ensure, NfsPorts, ObservedAdapter, Refusal, Remove, ServerKey, ValidatedServer, decide, fingerprint,
+    plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -44,6 +45,7 @@ pub struct ServiceReconciler {
     status: Recipient<Report>,
     flight: Flight,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Start of the oldest poll whose news did not reach all Services yet.
     polled_at: Option<Instant>,
     /// Per Service, a write that the API server turned into no change.
@@ -64,6 +66,7 @@ impl ServiceReconciler {
             status,
             flight,
             adapters: None,
+            nfs: None,
             polled_at: None,
             settled: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -90,6 +93,8 @@ impl Handler<AdaptersObserved> for ServiceReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        // What was known stays known to a poller that has just started.
+        self.nfs = message.nfs.or(self.nfs);
         self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
@@ -152,6 +157,7 @@ impl Worker for ServiceReconciler {
             } else {
                 self.adapters.clone()
             },
+            nfs: self.nfs,
             settled: self.settled.clone(),
             refused: self.refused.clone(),
             seed: self.deps.next_seed(),
@@ -198,6 +204,7 @@ struct Run {
     deps: Arc<Deps>,
     key: ServerKey,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Nothing was reconciled before.
     fresh: bool,
     settled: BTreeMap<String, String>,
@@ -241,7 +248,7 @@ impl Run {
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         let live = self.deps.caches.services.owned_by(&server.uid);
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let mut plan = plan_services(&server, adapters, &live);
+        let mut plan = plan_services(&server, adapters, self.nfs, &live);
         self.refused.retain(|_, (_, at)| at.elapsed() < ASK_AGAIN);
         plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
 

@@ -25,6 +25,7 @@ pub mod runtime;
 mod schema;
 pub mod service;
 pub mod service_rules;
+pub mod snapshots;
 pub mod spec;
 pub mod status;
 pub mod storage;
