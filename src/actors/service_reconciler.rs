@@ -22,7 +22,7 @@ use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use crate::cluster::Kind;
 use crate::reconcile::status::ServicesFact;
-use crate::reconcile::{ObservedAdapter, ServerKey};
+use crate::reconcile::{NfsPorts, ObservedAdapter, Refusal, ServerKey};
 
 /// See the module.
 pub struct ServiceReconciler {
@@ -31,10 +31,13 @@ pub struct ServiceReconciler {
     status: Recipient<Report>,
     flight: Flight,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Start of the oldest poll whose news did not reach all Services yet.
     polled_at: Option<Instant>,
     /// Per object (`Kind name`), a write that the API server turned into no change.
     settled: BTreeMap<String, String>,
+    /// Per Service, a change that the API server refused, and when.
+    refused: BTreeMap<String, (Refusal, Instant)>,
     last: Option<ServicesFact>,
     _lifeline: Lifeline,
 }
@@ -49,8 +52,10 @@ impl ServiceReconciler {
             status,
             flight,
             adapters: None,
+            nfs: None,
             polled_at: None,
             settled: BTreeMap::new(),
+            refused: BTreeMap::new(),
             last: None,
             _lifeline: lifeline,
         }
@@ -74,6 +79,8 @@ impl Handler<AdaptersObserved> for ServiceReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        // What was known stays known to a poller that has just started.
+        self.nfs = message.nfs.or(self.nfs);
         self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
@@ -110,6 +117,7 @@ impl Handler<Finished<Outcome>> for ServiceReconciler {
 pub struct Outcome {
     fact: Option<ServicesFact>,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
@@ -135,7 +143,9 @@ impl Worker for ServiceReconciler {
             } else {
                 self.adapters.clone()
             },
+            nfs: self.nfs,
             settled: self.settled.clone(),
+            refused: self.refused.clone(),
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
@@ -147,6 +157,7 @@ impl Worker for ServiceReconciler {
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        self.refused = outcome.refused;
         if outcome.fact.is_some() {
             self.deps.metrics.services_lag(&self.key, outcome.lagging);
         }

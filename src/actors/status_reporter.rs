@@ -21,7 +21,9 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::status::{
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
+};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, no_service_monitors, operator_kept_out, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
@@ -38,6 +40,7 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
 }
 
@@ -114,6 +117,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
+            Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -261,6 +265,7 @@ impl Run {
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            snapshots: self.facts.snapshots.as_ref(),
             stateful_set: set.as_deref(),
             live_services: &services,
             warnings: &doubts,

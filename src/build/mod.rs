@@ -11,6 +11,7 @@ mod config_yaml;
 #[cfg(test)]
 mod golden;
 mod network_policy;
+mod nfs_ports;
 mod pod_template;
 mod prune;
 mod quantity;
@@ -37,6 +38,7 @@ pub use common::{
 pub use config_map::{CONFIG_FILE, config_map};
 pub use config_yaml::render;
 pub use network_policy::{adapter_policy, baseline_policy};
+pub use nfs_ports::nfs_ports;
 pub use pod_template::OWN_ENV;
 pub use quantity::canonical;
 pub use rbac::rbac_yaml;

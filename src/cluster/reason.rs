@@ -33,8 +33,12 @@ pub enum Reason {
     AuthFailed,
     /// The API of the server does not answer.
     AuthAPIUnreachable,
-    /// The server refuses the administrator.
+    /// The server refuses the administrator who is to set up the operator's account.
+    AdminBootstrapUnauthorized,
+    /// The server refuses the administrator whom a session was to be opened for.
     AdminCredentialUnauthorized,
+    /// The server does not take a snapshot policy.
+    SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
     /// A NetworkPolicy could not be written.
@@ -45,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -58,7 +62,9 @@ impl Reason {
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
+        Self::AdminBootstrapUnauthorized,
         Self::AdminCredentialUnauthorized,
+        Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
         Self::NetworkPolicyFailed,
         Self::NotOwned,
@@ -79,7 +85,9 @@ impl Reason {
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
+            Self::AdminBootstrapUnauthorized => "AdminBootstrapUnauthorized",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
+            Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::NetworkPolicyFailed => "NetworkPolicyFailed",
             Self::NotOwned => "NotOwned",
@@ -101,7 +109,9 @@ impl Reason {
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
             | Self::AdminCredentialUnauthorized
+            | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
             | Self::NetworkPolicyFailed
             | Self::NotOwned => NoticeKind::Warning,
@@ -138,12 +148,21 @@ impl Reason {
             Self::AuthAPIUnreachable => {
                 "The server's API gave no answer although its pod is ready. Services stay as they are."
             }
-            Self::AdminCredentialUnauthorized => {
+            Self::AdminBootstrapUnauthorized => {
                 "The server refused the administrator's password that the Secret has: the operator cannot set up its \
-                 account."
+                 account. It is tried again with growing pauses, and at once when the Secret changes."
+            }
+            Self::AdminCredentialUnauthorized => {
+                "The server refused the administrator's password that the Secret has: snapshot policies are not \
+                 applied, and the NFS adapter's further ports not read. It is tried again with growing pauses, and at \
+                 once when the Secret changes."
+            }
+            Self::SnapshotPolicyFailed => {
+                "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
-                "The Service of an adapter could not be written or deleted. It is tried again."
+                "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
+                 the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
             }
             Self::NetworkPolicyFailed => {
                 "A NetworkPolicy could not be written or deleted: what it should let in may be kept out. It is tried \
@@ -168,7 +187,13 @@ impl Reason {
             Self::AdapterNetworkPolicyDeleted => "Deleted NetworkPolicy {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
-            Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
+            Self::AuthFailed
+            | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
+            | Self::AdminCredentialUnauthorized => "{error}",
+            Self::SnapshotPolicyFailed => {
+                "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
+            }
             Self::AdapterServiceFailed => "Service {name}: {error}",
             Self::NetworkPolicyFailed => "NetworkPolicy {name}: {error}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",

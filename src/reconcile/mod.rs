@@ -4,6 +4,7 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod adapters;
+mod admin_pace;
 mod api_tls;
 mod diff;
 pub mod drift;
@@ -13,14 +14,17 @@ mod key;
 mod merge;
 mod names;
 mod network_policies;
+pub mod nfs;
 mod object;
 mod ports;
 mod problem;
 mod quantity;
 mod repeats;
 mod service_monitor;
+mod service_settings;
 mod services;
 mod slot;
+mod snapshots;
 pub mod stateful_set;
 pub mod status;
 mod validate;
@@ -28,6 +32,7 @@ mod validated;
 mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
+pub use admin_pace::{AdminPace, Ended, Errand};
 pub use api_tls::ApiTls;
 pub use diff::diff;
 pub use duration::{DurationError, parse_go_duration};
@@ -36,13 +41,17 @@ pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
 pub use network_policies::{Published, plan_network_policies};
+pub use nfs::NfsPorts;
 pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted, meta, owned_by, repeats};
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
 pub use service_monitor::plan_service_monitor;
+pub use service_settings::{IdleFields, ServiceSettings, ServiceType};
+pub use services::{Ensure, Refusal, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
+pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, ObservedAdapter,

@@ -90,7 +90,7 @@ fn to_value(server: &ValidatedServer, service: &Value) -> Value {
 }
 
 fn ensure(desired: Value, adapter: Option<String>) -> Ensure {
-    Ensure { name: meta(&desired, "name").to_owned(), desired, adapter }
+    Ensure { name: meta(&desired, "name").to_owned(), desired, adapter, short: vec![] }
 }
 
 fn remove(policy: &Value, why: &'static str) -> Remove {

@@ -17,7 +17,7 @@ pub fn plan_service_monitor(server: &ValidatedServer, live: Option<&[Arc<Value>]
     let Some(live) = live.filter(|_| !server.deleting) else { return plan };
     let name = server.names().service_monitor();
     if let Some(desired) = service_monitor(server) {
-        plan.ensure.push(Ensure { name, desired, adapter: None });
+        plan.ensure.push(Ensure { name, desired, adapter: None, short: vec![] });
         return plan;
     }
     let why = if server.metrics.is_some() {

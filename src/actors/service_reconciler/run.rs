@@ -21,8 +21,8 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Operation, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Published, Remove, ServerKey, ServicePlan, ValidatedServer, decide, fingerprint,
-    meta, plan_network_policies, plan_service_monitor, plan_services,
+    Decision, Ensure, NfsPorts, ObservedAdapter, Published, Refusal, Remove, ServerKey, ServicePlan, ValidatedServer,
+    decide, fingerprint, meta, plan_network_policies, plan_service_monitor, plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -33,14 +33,20 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_m
 /// How long until another look at a foreign object, or at one that is being deleted, when no event says it is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// How long until what the API server refused is asked for again, when nothing about it changes: a cluster may have got
+/// a second family of addresses meanwhile.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
+
 /// One run.
 pub(super) struct Run {
     pub(super) deps: Arc<Deps>,
     pub(super) key: ServerKey,
     pub(super) adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    pub(super) nfs: Option<NfsPorts>,
     /// Nothing was reconciled before.
     pub(super) fresh: bool,
     pub(super) settled: BTreeMap<String, String>,
+    pub(super) refused: BTreeMap<String, (Refusal, Instant)>,
     pub(super) seed: u64,
     pub(super) cause: CauseKind,
     pub(super) done: Done,
@@ -86,6 +92,7 @@ impl Run {
             Outcome {
                 fact: None,
                 settled: run.settled,
+                refused: run.refused,
                 verdict: Verdict::Settled,
                 changes: Vec::new(),
                 answered: None,
@@ -96,6 +103,7 @@ impl Run {
         let Some(spec) = self.deps.spec(&self.key) else { return idle(self) };
         let Ok(server) = spec.server.clone() else { return idle(self) };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
+        self.refused.retain(|_, (_, at)| at.elapsed() < ASK_AGAIN);
         let (services, policies) = self.parts(&server);
         let monitor = self.monitor(&server);
 
@@ -122,6 +130,7 @@ impl Run {
         Outcome {
             fact: Some(fact),
             settled: self.settled,
+            refused: self.refused,
             verdict,
             changes,
             answered: self.polled_at,
@@ -143,7 +152,9 @@ impl Run {
         let caches = &self.deps.caches;
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
         let live = caches.services.owned_by(&server.uid);
-        let services = Part { kind: Kind::Service, plan: plan_services(server, adapters, &live), live };
+        let mut plan = plan_services(server, adapters, self.nfs, &live);
+        plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
+        let services = Part { kind: Kind::Service, plan, live };
         let published = Published {
             services: &services.plan,
             live_services: &services.live,
@@ -168,6 +179,10 @@ impl Run {
     async fn keep_all(&mut self, about: &CrRef, server: &ValidatedServer, part: &Part, tally: &mut Tally) {
         let kind = part.kind;
         for ensure in &part.plan.ensure {
+            if !ensure.short.is_empty() {
+                tally.blocked = true;
+                tally.fact.problems.push(self.short(about, kind, ensure));
+            }
             let cached = part.live.iter().find(|object| meta(object, "name") == ensure.name);
             if let Some(cached) = cached
                 && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
@@ -192,18 +207,52 @@ impl Run {
                 }
                 Err(error) => {
                     tally.failed = true;
-                    let note = format!("{kind} {}: {error}", ensure.name);
-                    if let Some(again) = self.trouble.failed(&format!("{kind} {}", ensure.name)) {
-                        self.which(kind, &ensure.name).not_reconciled(&error, &again);
-                        let related = Some((kind, ensure.name.clone()));
-                        let reason = failure(kind, ensure.adapter.is_some());
-                        let action = events(kind).actions[KEPT];
-                        self.deps.event_again(about, reason, action, note.clone(), related, again.times);
-                    }
+                    let note = self.failed(about, kind, ensure, cached.map(AsRef::as_ref), &error);
                     tally.fact.problems.push(note);
                 }
             }
         }
+    }
+
+    /// An object could not be read or written. What of a Service was refused for good is remembered.
+    fn failed(
+        &mut self,
+        about: &CrRef,
+        kind: Kind,
+        ensure: &Ensure,
+        cached: Option<&Value>,
+        error: &KubeError,
+    ) -> String {
+        let note = format!("{kind} {}: {error}", ensure.name);
+        if kind == Kind::Service
+            && error.code() == Some(422)
+            && let Some(cached) = cached
+            && let Some(refusal) = Refusal::of(&ensure.desired, cached, &error.to_string())
+        {
+            self.refused.insert(ensure.name.clone(), (refusal, Instant::now()));
+        }
+        if let Some(again) = self.trouble.failed(&format!("{kind} {}", ensure.name)) {
+            self.which(kind, &ensure.name).not_reconciled(error, &again);
+            self.told_failed(about, kind, ensure, &note, again.times);
+        }
+        note
+    }
+
+    /// Says what a Service cannot have; the rest of it is kept as any other.
+    fn short(&self, about: &CrRef, kind: Kind, ensure: &Ensure) -> String {
+        let problem = ensure.short.join("; ");
+        let note = format!("{kind} {}: {problem}", ensure.name);
+        if let Some(again) = self.trouble.failed(&format!("{kind} {}", ensure.name)) {
+            self.which(kind, &ensure.name).short(&problem, &again);
+            self.told_failed(about, kind, ensure, &note, again.times);
+        }
+        note
+    }
+
+    fn told_failed(&self, about: &CrRef, kind: Kind, ensure: &Ensure, note: &str, times: u32) {
+        let related = Some((kind, ensure.name.clone()));
+        let reason = failure(kind, ensure.adapter.is_some());
+        self.deps.event_again(about, reason, events(kind).actions[KEPT], note.to_owned(), related, times);
     }
 
     fn which<'a>(&'a self, kind: Kind, name: &'a str) -> Which<'a> {

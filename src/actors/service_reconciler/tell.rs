@@ -105,6 +105,12 @@ impl Which<'_> {
         }
     }
 
+    /// Of a Service only: nothing else falls short.
+    pub(super) fn short(self, problem: &str, again: &Again) {
+        let (ServerKey { namespace, name }, service) = (self.key, self.name);
+        warn!(namespace, name, service, problem, "the Service cannot have all that the spec asks for{again}");
+    }
+
     pub(super) fn not_deleted(self, error: &KubeError, again: &Again) {
         let (ServerKey { namespace, name }, object) = (self.key, self.name);
         match self.kind {
