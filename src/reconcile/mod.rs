@@ -49,13 +49,11 @@ pub use repeats::{Again, Over, Repeats};
 pub use service_monitor::plan_service_monitor;
 pub use service_settings::{IdleFields, ServiceSettings, ServiceType};
 pub use services::{Ensure, Refusal, Remove, ServicePlan, is_adapter_service, plan_services};
-pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, ObservedAdapter,
-    OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceMonitorSettings, ServiceSettings, ServiceType,
-    Storage, ValidatedServer,
+    OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceMonitorSettings, Storage, ValidatedServer,
 };
 pub use warnings::{Warning, no_service_monitors, operator_kept_out, warnings};
