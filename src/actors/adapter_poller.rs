@@ -2,7 +2,10 @@
 //!
 //! Polls with a fixed period; a poll that fails is tried again with jittered backoff capped at the period. At most one
 //! poll is under way. Only a full, valid answer is an observation; whatever else comes back changes nothing but status.
-//! The only writer of `<cr>-operator-credentials`.
+//! The only writer of `<cr>-operator-credentials`. Before its server is deleted it takes the operator's account there back
+//! (`cleanup`).
+
+mod cleanup;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +51,8 @@ pub struct AdapterPoller {
     backoff: Backoff,
     timer: Option<SpawnHandle>,
     under_way: Option<AbortHandle>,
+    /// The attempt to take the operator's account back, before the server is deleted.
+    farewell: Option<AbortHandle>,
     /// When the timer is to fire.
     due: Option<Instant>,
     /// Start of the current or last poll.
@@ -95,6 +100,7 @@ impl AdapterPoller {
             timer: None,
             due: None,
             under_way: None,
+            farewell: None,
             started: None,
             again: false,
             touched: false,
@@ -302,8 +308,8 @@ fn in_words(adapters: &[ObservedAdapter]) -> String {
 impl Drop for AdapterPoller {
     /// A server that is gone leaves no request under way.
     fn drop(&mut self) {
-        if let Some(poll) = self.under_way.take() {
-            poll.abort();
+        for task in [self.under_way.take(), self.farewell.take()].into_iter().flatten() {
+            task.abort();
         }
     }
 }

@@ -38,6 +38,7 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    deletion: Option<String>,
     change: Option<LastChange>,
 }
 
@@ -114,6 +115,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
+            Fact::Deletion(text) => self.facts.deletion = Some(text),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -248,6 +250,7 @@ impl Run {
         let mut derived = derive(Observed {
             generation: spec.generation,
             deleting: spec.deleting,
+            deletion: self.facts.deletion.as_deref(),
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
             poll: self.facts.poll.as_ref(),

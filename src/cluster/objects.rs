@@ -132,6 +132,30 @@ impl Cluster {
         request.parse(&answer)
     }
 
+    /// Adds `finalizer` to the DittoServer that has this `uid` and this `version` and whose finalizers are `current`, as
+    /// the last one, and returns the object as stored; a conflict when it is another object, or a newer version of it.
+    pub async fn add_finalizer(
+        &self,
+        key: &ServerKey,
+        (uid, version): (&str, &str),
+        finalizer: &str,
+        current: &[String],
+    ) -> Result<Value, KubeError> {
+        let request = Verb::on_server(Operation::AddFinalizer, key);
+        let add = if current.is_empty() {
+            json!({"op": "add", "path": "/metadata/finalizers", "value": [finalizer]})
+        } else {
+            json!({"op": "add", "path": "/metadata/finalizers/-", "value": finalizer})
+        };
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+            add,
+        ]);
+        let answer = self.send(&request, Method::PATCH, JSON_PATCH, Some(&patch)).await?;
+        request.parse(&answer)
+    }
+
     /// Removes `finalizer` from the DittoServer that has this `uid` and whose finalizers are `current`; a conflict
     /// when it is another object, or the finalizer has moved. Sends nothing when it is not among `current`.
     pub async fn remove_finalizer(
@@ -199,7 +223,7 @@ impl Cluster {
             Operation::Create => Some(Action::Create),
             Operation::Replace => Some(Action::Update),
             Operation::Delete => Some(Action::Delete),
-            Operation::PatchStatus | Operation::RemoveFinalizer => Some(Action::Patch),
+            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer => Some(Action::Patch),
         };
         if let (Ok(_), Some(action)) = (result, action) {
             doing::wrote(verb.kind, action);
@@ -407,6 +431,28 @@ mod tests {
         assert_eq!(asked.query, "fieldManager=dittofs-operator");
         assert_eq!(asked.content_type, "application/merge-patch+json");
         assert_eq!(asked.body, json!({"metadata": {"uid": "uid-1"}, "status": {"phase": "Running"}}));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_finalizer_is_added_only_to_the_version_that_was_seen_and_beside_the_others() {
+        let tests = [
+            json!({"op": "test", "path": "/metadata/uid", "value": "uid-1"}),
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": "5"}),
+        ];
+        for (current, add) in [
+            (vec![], json!({"op": "add", "path": "/metadata/finalizers", "value": ["c/d"]})),
+            (vec!["a/b".to_owned()], json!({"op": "add", "path": "/metadata/finalizers/-", "value": "c/d"})),
+        ] {
+            let (cluster, server) = answering(|| Reply::Json(200, stored("6")));
+            let made = cluster.add_finalizer(&key(), ("uid-1", "5"), "c/d", &current).await.expect("added");
+            assert_eq!(made["metadata"]["resourceVersion"], "6");
+            let asked = only(&server);
+            assert_eq!((asked.method, asked.content_type.as_str()), (Method::PATCH, "application/json-patch+json"));
+            assert_eq!(asked.path, "/apis/dittofs.dittofs.com/v1alpha1/namespaces/ns/dittoservers/files");
+            assert_eq!(asked.body, json!([tests[0], tests[1], add]));
+        }
+        let (cluster, _server) = answering(|| Reply::status(422, "Invalid"));
+        assert!(cluster.add_finalizer(&key(), ("uid-1", "5"), "c/d", &[]).await.expect_err("moved").is_conflict());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,8 @@ use super::events::NoticeKind;
 pub enum Reason {
     /// The StatefulSet was created.
     Created,
+    /// The server is being deleted.
+    Deleting,
     /// The operator's account was made or taken up.
     AuthProvisioned,
     /// A Service of an adapter was created.
@@ -31,14 +33,17 @@ pub enum Reason {
     AdminCredentialUnauthorized,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
+    /// What had to be done before a deletion was given up.
+    CleanupTimeout,
     /// An object with our name is somebody else's.
     NotOwned,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Created,
+        Self::Deleting,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
         Self::AdapterServiceUpdated,
@@ -49,6 +54,7 @@ impl Reason {
         Self::AuthAPIUnreachable,
         Self::AdminCredentialUnauthorized,
         Self::AdapterServiceFailed,
+        Self::CleanupTimeout,
         Self::NotOwned,
     ];
 
@@ -56,6 +62,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "Created",
+            Self::Deleting => "Deleting",
             Self::AuthProvisioned => "AuthProvisioned",
             Self::AdapterServiceCreated => "AdapterServiceCreated",
             Self::AdapterServiceUpdated => "AdapterServiceUpdated",
@@ -66,6 +73,7 @@ impl Reason {
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
+            Self::CleanupTimeout => "CleanupTimeout",
             Self::NotOwned => "NotOwned",
         }
     }
@@ -74,6 +82,7 @@ impl Reason {
     pub fn kind(self) -> NoticeKind {
         match self {
             Self::Created
+            | Self::Deleting
             | Self::AuthProvisioned
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
@@ -84,6 +93,7 @@ impl Reason {
             | Self::AuthAPIUnreachable
             | Self::AdminCredentialUnauthorized
             | Self::AdapterServiceFailed
+            | Self::CleanupTimeout
             | Self::NotOwned => NoticeKind::Warning,
         }
     }
@@ -92,6 +102,10 @@ impl Reason {
     pub fn when(self) -> &'static str {
         match self {
             Self::Created => "The StatefulSet was created: for a new server, or after somebody deleted it.",
+            Self::Deleting => {
+                "The DittoServer is being deleted: polling stops, the operator's account at the server is removed, then \
+                 the finalizer."
+            }
             Self::AuthProvisioned => {
                 "The operator logged in as administrator and set up its own account at the server."
             }
@@ -118,6 +132,10 @@ impl Reason {
             Self::AdapterServiceFailed => {
                 "The Service of an adapter could not be written or deleted. It is tried again."
             }
+            Self::CleanupTimeout => {
+                "What has to be done before a deletion failed for 60 s from its first attempt; the server goes \
+                 without it."
+            }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
             }
@@ -128,6 +146,7 @@ impl Reason {
     pub fn note(self) -> &'static str {
         match self {
             Self::Created => "Created StatefulSet {name}",
+            Self::Deleting => "Deleting the server; its volumes and generated Secrets stay",
             Self::AuthProvisioned => "The operator's account at the server was provisioned",
             Self::AdapterServiceCreated => "Created Service {name} for adapter {type} on port {port}",
             Self::AdapterServiceUpdated => "Updated Service {name}: {field from what to what, …}",
@@ -136,6 +155,7 @@ impl Reason {
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
         }
     }

@@ -25,6 +25,8 @@ pub enum Operation {
     CreateAccount,
     /// `POST /api/v1/users/k8s-operator/password`.
     ResetPassword,
+    /// `DELETE /api/v1/users/k8s-operator`.
+    DeleteAccount,
 }
 
 impl Operation {
@@ -36,6 +38,7 @@ impl Operation {
             Self::Refresh => "POST /api/v1/auth/refresh",
             Self::CreateAccount => "POST /api/v1/users",
             Self::ResetPassword => "POST /api/v1/users/{name}/password",
+            Self::DeleteAccount => "DELETE /api/v1/users/{name}",
         }
     }
 
@@ -48,6 +51,7 @@ impl Operation {
             Self::Refresh => "refresh",
             Self::CreateAccount => "create-account",
             Self::ResetPassword => "reset-password",
+            Self::DeleteAccount => "delete-account",
         }
     }
 }
@@ -61,6 +65,7 @@ impl fmt::Display for Operation {
             Self::Refresh => "refreshing the token",
             Self::CreateAccount => "creating the operator's account",
             Self::ResetPassword => "resetting the operator's password",
+            Self::DeleteAccount => "deleting the operator's account",
         })
     }
 }

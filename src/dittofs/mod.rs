@@ -13,6 +13,7 @@
 
 mod calls;
 mod error;
+mod farewell;
 mod http;
 mod session;
 mod types;
@@ -20,6 +21,7 @@ mod url;
 mod vault;
 
 pub use error::{ApiError, Operation, PollError, Problem};
+pub use farewell::remove_account;
 pub use http::{Deadline, HttpClient, HttpClientError, HttpSettings};
 pub use session::{ACCOUNT_NAME, Poll, Session};
 pub use url::{DEFAULT_API_URL_TEMPLATE, TemplateError, UrlTemplate};

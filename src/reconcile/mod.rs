@@ -4,6 +4,7 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod adapters;
+pub mod deletion;
 mod diff;
 pub mod drift;
 mod duration;

@@ -107,6 +107,8 @@ pub struct Observed<'a> {
     pub generation: i64,
     /// Whether the CR is being deleted.
     pub deleting: bool,
+    /// What its deletion waits for, in words.
+    pub deletion: Option<&'a str>,
     /// The checked server, or what is wrong with it.
     pub server: Result<&'a ValidatedServer, &'a str>,
     /// ConfigHasher.
@@ -257,11 +259,11 @@ fn phase(seen: &Observed<'_>, wanted: i64, replicas: i64, ready: i64) -> &'stati
 
 fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready: i64) -> Condition {
     let mut missing: Vec<String> = Vec::new();
-    if let Err(problem) = seen.server {
-        return condition("Ready", Truth::No, "SpecInvalid", problem);
-    }
     if seen.deleting {
-        missing.push("the server is being deleted".into());
+        let waits = seen.deletion.map(|text| format!("; {text}")).unwrap_or_default();
+        missing.push(format!("the server is being deleted{waits}"));
+    } else if let Err(problem) = seen.server {
+        return condition("Ready", Truth::No, "SpecInvalid", problem);
     }
     if wanted == 0 {
         missing.push("spec.replicas is 0".into());

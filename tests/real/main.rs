@@ -8,6 +8,7 @@ mod support;
 mod adapters;
 mod conflicts;
 mod crash;
+mod deletion;
 mod drift;
 mod faults;
 mod fleet;

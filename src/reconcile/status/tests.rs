@@ -14,6 +14,7 @@ const NOW: &str = "2026-02-02T00:00:00Z";
 struct World {
     generation: i64,
     deleting: bool,
+    deletion: Option<&'static str>,
     server: Result<ValidatedServer, String>,
     config: Option<ConfigFact>,
     poll: Option<PollFact>,
@@ -51,6 +52,7 @@ fn healthy() -> World {
     World {
         generation: 3,
         deleting: false,
+        deletion: None,
         server: Ok(server("files").generation(3).build()),
         config: Some(ConfigFact::Valid { generation: 3 }),
         poll: Some(PollFact::Answered),
@@ -74,6 +76,7 @@ impl World {
         derive(Observed {
             generation: self.generation,
             deleting: self.deleting,
+            deletion: self.deletion,
             server: self.server.as_ref().map_err(String::as_str),
             config: self.config.as_ref(),
             poll: self.poll.as_ref(),

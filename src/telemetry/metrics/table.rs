@@ -185,7 +185,7 @@ pub const REASONS: &[&str] = &[
 pub const MANAGERS: &[&str] = &["kubectl", "helm", "argocd", "flux", "kustomize", "kubernetes", "other", "unknown"];
 /// Values of `operation` of a request to a DittoFS server.
 pub const OPERATIONS: &[&str] =
-    &["list-adapters", "login", "admin-login", "refresh", "create-account", "reset-password"];
+    &["list-adapters", "login", "admin-login", "refresh", "create-account", "reset-password", "delete-account"];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
 /// Values of `type` of an adapter.
