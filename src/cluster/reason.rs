@@ -23,6 +23,8 @@ pub enum Reason {
     AdapterServiceDeleted,
     /// The StatefulSet's ports follow the adapters.
     ContainerPortsUpdated,
+    /// The annotation of the DittoServer asks for a restart.
+    RestartRequested,
     /// Something could not be brought about.
     ReconcileFailed,
     /// The server refuses the operator's account.
@@ -41,7 +43,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -49,6 +51,7 @@ impl Reason {
         Self::AdapterServiceUpdated,
         Self::AdapterServiceDeleted,
         Self::ContainerPortsUpdated,
+        Self::RestartRequested,
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
@@ -68,6 +71,7 @@ impl Reason {
             Self::AdapterServiceUpdated => "AdapterServiceUpdated",
             Self::AdapterServiceDeleted => "AdapterServiceDeleted",
             Self::ContainerPortsUpdated => "ContainerPortsUpdated",
+            Self::RestartRequested => "RestartRequested",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
@@ -87,7 +91,8 @@ impl Reason {
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
-            | Self::ContainerPortsUpdated => NoticeKind::Normal,
+            | Self::ContainerPortsUpdated
+            | Self::RestartRequested => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
@@ -117,6 +122,10 @@ impl Reason {
             Self::ContainerPortsUpdated => {
                 "The ports that the pod template declares follow the adapters; the running pod is left alone unless the \
                  spec says otherwise."
+            }
+            Self::RestartRequested => {
+                "The annotation dittofs.io/restart-at of the DittoServer has a new value; the pod restarts once, with \
+                 whatever was held back."
             }
             Self::ReconcileFailed => {
                 "An object could not be written, or the server's answer could not be understood. It is tried again."
@@ -152,6 +161,7 @@ impl Reason {
             Self::AdapterServiceUpdated => "Updated Service {name}: {field from what to what, …}",
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
+            Self::RestartRequested => "The pod of StatefulSet {name} is restarted: dittofs.io/restart-at is {text}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
             Self::AdapterServiceFailed => "Service {name}: {error}",

@@ -15,6 +15,7 @@
 
 #![expect(unreachable_pub, reason = "the KubeSchema derive copies each public struct into a function body")]
 
+pub mod annotations;
 pub mod database;
 pub mod defaults;
 pub mod identity;
