@@ -26,7 +26,7 @@ use super::messages::{
 use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, Reason};
+use crate::cluster::{CrRef, Kind, Reason, pause};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
 use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, Over, ServerKey, ValidatedServer};
@@ -64,6 +64,8 @@ pub struct AdapterPoller {
     known: KnownSecret,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
+    /// What the last poll did not write because the server is paused.
+    held: Vec<String>,
     trouble: Trouble,
     _lifeline: Lifeline,
 }
@@ -80,6 +82,8 @@ struct Settings {
 pub struct Polled {
     session: Option<Session>,
     result: Option<Result<Poll, PollError>>,
+    /// What it did not write because the server is paused, in words.
+    held: Vec<String>,
     span: tracing::Span,
 }
 
@@ -107,6 +111,7 @@ impl AdapterPoller {
             known: KnownSecret::default(),
             observed: None,
             fact: None,
+            held: Vec::new(),
             trouble,
             _lifeline: lifeline,
         }
@@ -176,22 +181,25 @@ impl AdapterPoller {
         let name = self.key.name.clone();
         let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
-        let task = tokio::spawn(
-            doing
-                .around(async move {
-                    crate::fault::hit_for("adapter-poller.job", &name);
-                    let _pass = pass;
-                    let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
-                    (session, result)
-                })
-                .instrument(span.clone()),
-        );
+        let paused = {
+            let (deps, key) = (self.deps.clone(), self.key.clone());
+            move || deps.is_paused(&key)
+        };
+        let poll = doing.around(async move {
+            crate::fault::hit_for("adapter-poller.job", &name);
+            let _pass = pass;
+            let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
+            (session, result)
+        });
+        let task = tokio::spawn(pause::guarded(paused, poll).instrument(span.clone()));
         self.under_way = Some(task.abort_handle());
         let address = ctx.address();
         tokio::spawn(async move {
             let polled = match task.await {
-                Ok((session, result)) => Polled { session: Some(session), result: Some(result), span: traced },
-                Err(end) if end.is_panic() => Polled { session: None, result: None, span: traced },
+                Ok(((session, result), held)) => {
+                    Polled { session: Some(session), result: Some(result), held, span: traced }
+                }
+                Err(end) if end.is_panic() => Polled { session: None, result: None, held: Vec::new(), span: traced },
                 Err(_) => return,
             };
             address.do_send(polled);
@@ -205,6 +213,14 @@ impl AdapterPoller {
                 fact: Fact::Poll(fact),
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
+        }
+    }
+
+    fn tell_held(&mut self, held: Vec<String>) {
+        if held != self.held {
+            self.held.clone_from(&held);
+            let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+            self.peers.status.do_send(Report { fact: Fact::Held(Role::AdapterPoller, held), cause });
         }
     }
 
@@ -422,6 +438,9 @@ impl Handler<Polled> for AdapterPoller {
         }
         self.session = Some(session);
         let Some(settings) = self.settings else { return };
+        // Tokens that are not stored for the pause stay in memory.
+        let paused = !polled.held.is_empty();
+        self.tell_held(polled.held);
         let empty = || Poll { adapters: Vec::new(), provisioned: false, refreshed: false, vault_error: None };
         let result = match polled.result {
             Some(Err(_)) if crate::fault::on("error-is-empty") => Some(Ok(empty())),
@@ -445,7 +464,7 @@ impl Handler<Polled> for AdapterPoller {
                         Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
                     self.deps.event(&about, Reason::AuthProvisioned, "ProvisionAccount", note, related);
                 }
-                if let Some(error) = &poll.vault_error {
+                if let Some(error) = poll.vault_error.as_ref().filter(|_| !paused) {
                     if let Some(again) = self.trouble.failed("storing the tokens") {
                         warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again{again}");
                     }

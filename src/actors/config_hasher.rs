@@ -20,7 +20,7 @@ use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report,
 use super::trouble::Trouble;
 use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, jwt_secret, render};
-use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::cluster::{CrRef, Kind, KubeError, Reason, pause};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
@@ -176,6 +176,9 @@ impl Worker for ConfigHasher {
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.peers.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         match outcome {
             Outcome::Idle => Verdict::Settled,
@@ -243,6 +246,8 @@ impl Run {
         let yaml = render(&server);
         let config_map = match self.keep_config_map(&server, &yaml).await {
             Ok(known) => known,
+            // What the hash would be is told all the same.
+            Err(_) if pause::was_refused() => None,
             Err(fact) => return self.failed(&about, fact),
         };
         let read = match self.keep_secrets(&server).await {
@@ -262,7 +267,7 @@ impl Run {
             }
         }
         let generation = server.generation;
-        let (hash, fact) = if missing.is_empty() {
+        let (hash, mut fact) = if missing.is_empty() {
             let mut hash = config_hash(&yaml, &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
@@ -276,6 +281,9 @@ impl Run {
             }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
+        if pause::was_refused() {
+            fact = ConfigFact::Failed { reason: "Paused", text: "the server is paused".to_owned() };
+        }
         Outcome::Hashed { generation, hash, fact, config_map, retry, done: self.done }
     }
 

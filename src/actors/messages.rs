@@ -171,6 +171,8 @@ pub enum Fact {
     Ports(PortsFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
+    /// From a worker: what its last run would have written, were the server not paused, in words.
+    Held(Role, Vec<String>),
     /// From the Supervisor: what its deletion waits for, in words.
     Deletion(String),
     /// From whoever wrote an object: what changed, in words.

@@ -157,6 +157,9 @@ impl Worker for PortReconciler {
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
         if let Some(fact) = &outcome.fact {
@@ -341,7 +344,9 @@ impl Run {
                         if deferred {
                             self.done.note("deferred");
                         }
-                        if let Some(asked) = restart_at(&object).filter(|asked| live.as_ref().and_then(restart_at) != Some(*asked)) {
+                        if let Some(asked) =
+                            restart_at(&object).filter(|asked| live.as_ref().and_then(restart_at) != Some(*asked))
+                        {
                             let note = format!("The pod of StatefulSet {name} is restarted: {RESTART_AT} is {asked}");
                             let action = "ReplaceStatefulSet";
                             self.deps.event(&about, Reason::RestartRequested, action, note, related.clone());

@@ -3,6 +3,7 @@
 //! Gathers the facts of its siblings, derives the status in the pure ring and writes it when it differs, at most once
 //! a second; what is asked meanwhile is answered by one write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ struct Facts {
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
     deletion: Option<String>,
+    held: BTreeMap<Role, Vec<String>>,
     change: Option<LastChange>,
 }
 
@@ -116,6 +118,9 @@ impl Handler<Report> for StatusReporter {
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
             Fact::Deletion(text) => self.facts.deletion = Some(text),
+            Fact::Held(role, words) => {
+                self.facts.held.insert(role, words);
+            }
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -246,11 +251,13 @@ impl Run {
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
         let doubts: Vec<String> = server
             .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
+        let held: Vec<String> = self.facts.held.values().flatten().cloned().collect();
         let now = now();
         let mut derived = derive(Observed {
             generation: spec.generation,
             deleting: spec.deleting,
             deletion: self.facts.deletion.as_deref(),
+            paused: spec.paused.then_some(held.as_slice()),
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
             poll: self.facts.poll.as_ref(),

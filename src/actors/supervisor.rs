@@ -11,7 +11,6 @@ mod finalizer;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::mpsc::UnboundedSender;
@@ -151,6 +150,14 @@ impl Supervisor {
         if self.families.get(key).is_some_and(|family| family.uid != spec.uid) {
             self.stop(key);
         }
+        let paused = self.families.get_mut(key).map(|family| std::mem::replace(&mut family.paused, spec.paused));
+        match (paused.unwrap_or(false), spec.paused) {
+            (false, true) => {
+                info!(namespace = key.namespace, name = key.name, "the server is paused: only its status is written")
+            }
+            (true, false) => info!(namespace = key.namespace, name = key.name, "the pause is over"),
+            _ => {}
+        }
         let print = print_of(&spec);
         if let Some(family) = self.families.get(key).filter(|family| family.print == print) {
             family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
@@ -171,14 +178,7 @@ impl Supervisor {
         self.tend(key, ctx);
     }
 
-    fn start(
-        &mut self,
-        key: &ServerKey,
-        spec: &Spec,
-        print: Print,
-        at_start: bool,
-        ctx: &Context<Self>,
-    ) -> Family {
+    fn start(&mut self, key: &ServerKey, spec: &Spec, print: Print, at_start: bool, ctx: &Context<Self>) -> Family {
         info!(namespace = key.namespace, name = key.name, "a server came; its actors start");
         let (deps, own) = (self.deps.clone(), Some(key));
         deps.metrics.server_came(key);
@@ -201,6 +201,7 @@ impl Supervisor {
             uid: spec.uid.clone(),
             print,
             ready: false,
+            paused: spec.paused,
             hold: Hold::new(&self.deps),
             pulse,
             metrics: self.deps.metrics.clone(),

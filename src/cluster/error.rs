@@ -122,6 +122,12 @@ pub enum KubeError {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// It was not sent: the server that it is for is paused.
+    #[error("{call}: the server is paused")]
+    Paused {
+        /// The call.
+        call: Box<Call>,
+    },
     /// The call could not be made of its arguments: a name that no object can have.
     #[error("{call}: not a valid name")]
     InvalidName {
@@ -154,6 +160,7 @@ impl KubeError {
             | Self::Timeout { call, .. }
             | Self::Unreachable { call, .. }
             | Self::Malformed { call, .. }
+            | Self::Paused { call }
             | Self::InvalidName { call } => call,
         }
     }
@@ -184,6 +191,7 @@ impl KubeError {
             Self::Timeout { .. } => "timeout",
             Self::Unreachable { .. } => "unreachable",
             Self::Malformed { .. } => "malformed",
+            Self::Paused { .. } => "paused",
             Self::InvalidName { .. } => "invalid",
         }
     }
@@ -234,7 +242,7 @@ impl KubeError {
                 *being_deleted || self.is_conflict() || matches!(code, 401 | 408 | 429 | 500..=599)
             }
             Self::Timeout { .. } | Self::Unreachable { .. } | Self::Malformed { .. } => true,
-            Self::InvalidName { .. } => false,
+            Self::Paused { .. } | Self::InvalidName { .. } => false,
         }
     }
 }

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span};
 
 use super::error::{Call, KubeError, Operation};
 use super::kind::Kind;
-use crate::reconcile::ServerKey;
+use crate::reconcile::{ServerKey, diff};
 use crate::telemetry::metrics::{self, Action, Metrics, doing};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{failed, records, set, started};
@@ -191,6 +191,10 @@ impl Cluster {
         content: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, KubeError> {
+        if super::pause::refuses(verb.operation) {
+            super::pause::refused(&self.would(verb, body).await);
+            return Err(KubeError::Paused { call: Box::new(verb.call()) });
+        }
         let span = verb.span(&method);
         if let Some((address, port)) = &self.server
             && records(&span)
@@ -215,6 +219,21 @@ impl Cluster {
             }
         }
         result.map(|(_, body)| body)
+    }
+
+    /// What a write would do, in words; of a Secret only that it would be written.
+    async fn would(&self, verb: &Verb<'_>, body: Option<&Value>) -> String {
+        let what = format!("{} {} {}", verb.operation, verb.kind, verb.name);
+        let (Operation::Replace, Some(next)) = (verb.operation, body) else { return what };
+        if verb.kind == Kind::Secret {
+            return what;
+        }
+        let read = Verb { operation: Operation::Get, ..*verb };
+        let answer = self.exchange(&read, Method::GET, JSON, None).await;
+        match answer.and_then(|(_, bytes)| read.parse(&bytes)) {
+            Ok(live) => format!("{what} ({})", diff(&live, next).join(", ")),
+            Err(_) => what,
+        }
     }
 
     fn count(&self, verb: &Verb<'_>, result: &Result<(u16, Bytes), KubeError>, took: Duration) {

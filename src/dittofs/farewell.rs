@@ -18,12 +18,7 @@ use super::vault::{Vault, VaultError};
 ///
 /// # Errors
 /// As a poll: the server or a Secret does not answer, or the administrator is refused.
-pub async fn remove_account(
-    http: &HttpClient,
-    base: &Url,
-    vault: &dyn Vault,
-    now: Instant,
-) -> Result<bool, PollError> {
+pub async fn remove_account(http: &HttpClient, base: &Url, vault: &dyn Vault, now: Instant) -> Result<bool, PollError> {
     let api = Api { http, base, deadline: http.deadline(now) };
     let late = |operation| VaultError::Timeout { operation };
     let stored = api.deadline.bound(vault.load()).await;

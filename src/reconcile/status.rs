@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::object::meta;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
+use crate::crd::annotations::PAUSED;
 
 /// Longest condition message: a tenth of what the schema allows, enough for any cause.
 const MESSAGE_MAX: usize = 3000;
@@ -109,6 +110,8 @@ pub struct Observed<'a> {
     pub deleting: bool,
     /// What its deletion waits for, in words.
     pub deletion: Option<&'a str>,
+    /// While it is paused: what is not written for that, in words.
+    pub paused: Option<&'a [String]>,
     /// The checked server, or what is wrong with it.
     pub server: Result<&'a ValidatedServer, &'a str>,
     /// ConfigHasher.
@@ -182,6 +185,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         ports_condition(&seen),
         warnings_condition(&seen),
     ];
+    conditions.extend(seen.paused.map(paused_condition));
     let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
     conditions.insert(0, ready_condition);
 
@@ -442,6 +446,14 @@ fn warnings_condition(seen: &Observed<'_>) -> Condition {
     } else {
         condition("Warnings", Truth::Yes, "Doubtful", seen.warnings.join("; "))
     }
+}
+
+/// Only there while the server is paused.
+fn paused_condition(held: &[String]) -> Condition {
+    let waits =
+        if held.is_empty() { "nothing waits to be done".to_owned() } else { format!("it would {}", held.join("; ")) };
+    let message = format!("Nothing but this status is written while the annotation {PAUSED} is \"true\"; {waits}");
+    condition("Paused", Truth::Yes, "PausedByAnnotation", message)
 }
 
 fn active(adapters: Option<&[ObservedAdapter]>) -> impl Iterator<Item = &ObservedAdapter> {

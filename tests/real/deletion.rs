@@ -219,7 +219,8 @@ async fn a_namespace_that_is_deleted_goes_with_its_server_and_without_a_storm() 
     told(&bed, "its actors stop").await;
     let refused = bed.history().iter().filter(|entry| entry.is_write() && entry.code == 403).count();
     assert!(refused < 40, "{refused} refused writes");
-    let warned = bed.world.operator().logs().iter().filter(|line| line.contains("\"WARN\"") || line.contains(" WARN ")).count();
+    let warned =
+        bed.world.operator().logs().iter().filter(|line| line.contains("\"WARN\"") || line.contains(" WARN ")).count();
     assert!(warned < 12, "{warned} warnings");
     bed.finish(1).await;
 }

@@ -63,7 +63,9 @@ impl Handler<Cleanup> for AdapterPoller {
         tokio::spawn(async move {
             match task.await {
                 Ok(attempt) => answer.do_send(cleaned(attempt)),
-                Err(end) if end.is_panic() => answer.do_send(cleaned(Attempt::Failed("the attempt panicked".to_owned()))),
+                Err(end) if end.is_panic() => {
+                    answer.do_send(cleaned(Attempt::Failed("the attempt panicked".to_owned())))
+                }
                 // Aborted: the actor is gone, and its successor is asked.
                 Err(_) => {}
             }

@@ -24,6 +24,7 @@ pub(super) struct Family {
     /// What the last fan-out was about: a change of status alone is no reason for another.
     pub(super) print: Print,
     pub(super) ready: bool,
+    pub(super) paused: bool,
     /// Its finalizer and its deletion.
     pub(super) hold: Hold,
     pub(super) metrics: Metrics,
@@ -36,7 +37,11 @@ pub(super) struct Family {
 }
 
 /// Where a family's facts go.
-pub(super) fn peers(ports: &Addr<PortReconciler>, services: &Addr<ServiceReconciler>, status: &Addr<StatusReporter>) -> Peers {
+pub(super) fn peers(
+    ports: &Addr<PortReconciler>,
+    services: &Addr<ServiceReconciler>,
+    status: &Addr<StatusReporter>,
+) -> Peers {
     Peers {
         hashed: ports.clone().recipient(),
         observed: vec![services.clone().recipient(), ports.clone().recipient()],

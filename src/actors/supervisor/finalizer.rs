@@ -86,7 +86,7 @@ enum Change {
 /// The end of a write.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Written {
+struct Written {
     key: ServerKey,
     uid: String,
     change: Change,
@@ -120,8 +120,8 @@ impl Supervisor {
         let ours = finalizers(&spec).iter().any(|finalizer| finalizer == FINALIZER);
         let pause = hold.not_before.saturating_sub(now);
         if !spec.deleting {
-            // Nothing of a server that does not validate is changed, and it can go as it came.
-            if spec.server.is_err() {
+            // Nothing of a server that does not validate, or is paused, is changed, and it can go as it came.
+            if spec.server.is_err() || spec.paused {
                 return;
             }
             let wait = hold.keeping.wait(now).max(pause);
@@ -137,7 +137,11 @@ impl Supervisor {
         }
         let about = CrRef { key: key.clone(), uid: spec.uid.clone() };
         if hold.deletion.is_none() {
-            info!(namespace = key.namespace, name = key.name, "the server is being deleted; cleaning up before it goes");
+            info!(
+                namespace = key.namespace,
+                name = key.name,
+                "the server is being deleted; cleaning up before it goes"
+            );
             let note = "Deleting the server; its volumes and generated Secrets stay".to_owned();
             deps.event(&about, Reason::Deleting, "DeleteServer", note, None);
         }
@@ -152,13 +156,24 @@ impl Supervisor {
                 let undone = undone.join(", ");
                 if timed_out && !std::mem::replace(&mut hold.gave_up, true) {
                     let seconds = PATIENCE.as_secs();
-                    warn!(namespace = key.namespace, name = key.name, seconds, undone, "the cleanup is given up; the server goes without it");
+                    warn!(
+                        namespace = key.namespace,
+                        name = key.name,
+                        seconds,
+                        undone,
+                        "the cleanup is given up; the server goes without it"
+                    );
                     let note = format!("Given up {seconds} s after the first attempt; left undone: {undone}");
                     deps.event(&about, Reason::CleanupTimeout, "CleanUp", note, None);
                 }
                 if pause.is_zero() {
                     if !timed_out && !undone.is_empty() {
-                        info!(namespace = key.namespace, name = key.name, undone, "nothing to wait for: some of the cleanup is left out");
+                        info!(
+                            namespace = key.namespace,
+                            name = key.name,
+                            undone,
+                            "nothing to wait for: some of the cleanup is left out"
+                        );
                     }
                     self.write(key, &spec, Change::Release, ctx);
                 } else {
@@ -213,9 +228,7 @@ impl Supervisor {
                     let seen = (uid.as_str(), version.as_str());
                     deps.cluster.add_finalizer(&key, seen, FINALIZER, &current).await.map(Some)
                 }
-                Change::Release => {
-                    deps.cluster.remove_finalizer(&key, &uid, FINALIZER, &current).await.map(|()| None)
-                }
+                Change::Release => deps.cluster.remove_finalizer(&key, &uid, FINALIZER, &current).await.map(|()| None),
             };
             match (&result, change) {
                 (Ok(_), Change::Set) => decided(&within, "finalizer", FINALIZER),
@@ -249,7 +262,11 @@ impl Handler<Written> for Supervisor {
                 hold.version = stored.as_ref().map_or(hold.version, version);
                 match change {
                     Change::Set if hold.keeping.was_set(now) => {
-                        info!(namespace = key.namespace, name = key.name, "somebody took our finalizer off; it is set again");
+                        info!(
+                            namespace = key.namespace,
+                            name = key.name,
+                            "somebody took our finalizer off; it is set again"
+                        );
                     }
                     Change::Set => {}
                     Change::Release => {
@@ -293,7 +310,13 @@ impl Handler<Cleaned> for Supervisor {
         if let Some(why) = failure {
             let undone = deletion.undone().join(", ");
             if let Some(again) = family.hold.trouble.failed("cleanup") {
-                warn!(namespace = key.namespace, name = key.name, what = duty.what(), why, "the cleanup before the deletion failed{again}");
+                warn!(
+                    namespace = key.namespace,
+                    name = key.name,
+                    what = duty.what(),
+                    why,
+                    "the cleanup before the deletion failed{again}"
+                );
             }
             let seconds = PATIENCE.as_secs();
             let text = format!("not done yet: {undone}; given up {seconds} s after the first attempt");
