@@ -321,6 +321,7 @@ impl<'a> Verb<'a> {
                 Operation::Replace => "update",
                 Operation::Delete => "delete",
                 Operation::PatchStatus => "status",
+                Operation::AddFinalizer => "finalizer",
                 Operation::RemoveFinalizer => "release",
             };
             set(&span, Attribute::Decision, decision);
@@ -344,7 +345,9 @@ impl<'a> Verb<'a> {
             Operation::Create => {
                 format!("{}?fieldManager={FIELD_MANAGER}", self.kind.collection_path(self.namespace)?)
             }
-            Operation::Replace | Operation::RemoveFinalizer => format!("{object}?fieldManager={FIELD_MANAGER}"),
+            Operation::Replace | Operation::AddFinalizer | Operation::RemoveFinalizer => {
+                format!("{object}?fieldManager={FIELD_MANAGER}")
+            }
             Operation::PatchStatus => format!("{object}/status?fieldManager={FIELD_MANAGER}"),
         })
     }
