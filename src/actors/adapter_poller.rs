@@ -23,13 +23,14 @@ use super::messages::{
     AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
     Stop, Wire,
 };
+use super::tls_door::TlsDoor;
 use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, Reason, pause};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, Over, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterState, AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -46,6 +47,8 @@ pub struct AdapterPoller {
     /// Delay of the first poll as a share of the period: spreads the polls of many servers after a restart.
     phase: f64,
     settings: Option<Settings>,
+    /// How the API was to be reached when the server was last looked at.
+    tls: Option<ApiTls>,
     session: Option<Session>,
     tracker: AdapterTracker,
     backoff: Backoff,
@@ -62,6 +65,7 @@ pub struct AdapterPoller {
     /// The credentials changed while a poll was under way.
     touched: bool,
     known: KnownSecret,
+    door: TlsDoor,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
     /// What the last poll did not write because the server is paused.
@@ -98,6 +102,7 @@ impl AdapterPoller {
             peers,
             phase,
             settings: None,
+            tls: None,
             session: Some(Session::new()),
             tracker: AdapterTracker::new(),
             backoff,
@@ -109,6 +114,7 @@ impl AdapterPoller {
             again: false,
             touched: false,
             known: KnownSecret::default(),
+            door: TlsDoor::default(),
             observed: None,
             fact: None,
             held: Vec::new(),
@@ -162,7 +168,7 @@ impl AdapterPoller {
         }
         let (Some(server), Some(_)) = (self.server(), self.settings) else { return };
         let Some(pass) = self.deps.gate.enter() else { return };
-        let Ok(url) = self.deps.template.expand(&self.key, server.api_port) else {
+        let Ok(url) = self.deps.template.expand(&self.key, server.api_port, server.api_tls.is_spoken()) else {
             self.told(PollFact::Unreachable("the API's URL cannot be made from --api-url-template".to_owned()));
             return;
         };
@@ -179,7 +185,8 @@ impl AdapterPoller {
         set(&span, Attribute::Namespace, self.key.namespace.clone());
         let traced = span.clone();
         let name = self.key.name.clone();
-        let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
+        let door = self.door.clone();
+        let vault = Arc::new(SecretVault::new(self.deps.clone(), server.clone(), self.known.clone()));
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
         let paused = {
             let (deps, key) = (self.deps.clone(), self.key.clone());
@@ -188,7 +195,11 @@ impl AdapterPoller {
         let poll = doing.around(async move {
             crate::fault::hit_for("adapter-poller.job", &name);
             let _pass = pass;
-            let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
+            let now = Instant::now();
+            let result = match door.client(&deps, &server, deps.http.deadline(now)).await {
+                Ok(http) => session.poll(&http, &url, vault.as_ref(), now).await,
+                Err(error) => Err(error.into()),
+            };
             (session, result)
         });
         let task = tokio::spawn(pause::guarded(paused, poll).instrument(span.clone()));
@@ -281,8 +292,10 @@ impl AdapterPoller {
             }
             Problem::Auth => (PollFact::Refused(text.clone()), Reason::AuthFailed),
         };
-        // A server that has not started yet, and has no administrator yet, is no trouble that somebody should look at.
-        let young = matches!(fact, PollFact::Unreachable(_)) || error.category() == "admin-secret-missing";
+        // A server that has not started yet, and has no administrator or certificate yet, is no trouble that somebody
+        // should look at.
+        let waits = error.category() == "admin-secret-missing" || error.category().starts_with("tls-");
+        let young = matches!(fact, PollFact::Unreachable(_)) || waits;
         let starting = young && self.ready_replicas() == 0;
         if !starting && let Some(again) = self.trouble.failed(reason.as_str()) {
             warn!(
@@ -355,6 +368,13 @@ impl Handler<Poke> for AdapterPoller {
         }
         let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
         let before = self.settings.replace(settings);
+        // Another way to the API may be the one that works.
+        if self.tls.replace(server.api_tls.clone()).is_some_and(|before| before != server.api_tls)
+            && self.fact != Some(PollFact::Answered)
+        {
+            self.backoff.reset();
+            self.start(ctx);
+        }
         self.deps.metrics.polls_each(&self.key, Some(settings.period));
         let waiting = self.timer.is_some() || self.under_way.is_some();
         if before.map(|before| before.period) == Some(settings.period) && waiting {
@@ -386,6 +406,7 @@ impl Handler<ServerReachable> for AdapterPoller {
 impl Handler<CredentialsTouched> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: CredentialsTouched, ctx: &mut Self::Context) {
+        self.door.forget();
         if self.under_way.is_none()
             && let Some(session) = &mut self.session
         {
@@ -437,6 +458,7 @@ impl Handler<Polled> for AdapterPoller {
             session.forget();
         }
         self.session = Some(session);
+        self.deps.metrics.api_certificates(&self.key, self.door.expiries());
         let Some(settings) = self.settings else { return };
         // Tokens that are not stored for the pause stay in memory.
         let paused = !polled.held.is_empty();
@@ -544,6 +566,7 @@ impl Handler<Inspect> for AdapterPoller {
             "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
             "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
             "timerArmed": self.timer.is_some(),
+            "certificatesExpire": self.door.expiries(),
             "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
             "failing": failing(&self.trouble),
         });

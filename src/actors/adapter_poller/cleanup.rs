@@ -6,13 +6,17 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
+use reqwest::Url;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span, error_span};
 
 use super::AdapterPoller;
+use crate::actors::Deps;
 use crate::actors::messages::{CauseKind, Cleaned, Cleanup, Role};
+use crate::actors::tls_door::TlsDoor;
 use crate::actors::vault::SecretVault;
 use crate::dittofs::{PollError, VaultError, remove_account};
+use crate::reconcile::ValidatedServer;
 use crate::reconcile::deletion::{Attempt, Duty};
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -36,7 +40,7 @@ impl Handler<Cleanup> for AdapterPoller {
                 return;
             }
         };
-        let Ok(url) = self.deps.template.expand(&self.key, server.api_port) else {
+        let Ok(url) = self.deps.template.expand(&self.key, server.api_port, server.api_tls.is_spoken()) else {
             answer.do_send(cleaned(Attempt::Left("the API's URL cannot be made from --api-url-template".to_owned())));
             return;
         };
@@ -46,14 +50,15 @@ impl Handler<Cleanup> for AdapterPoller {
         set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
         set(&span, Attribute::Cause, cause.kind.as_str());
         set(&span, Attribute::Namespace, self.key.namespace.clone());
-        let vault = SecretVault::new(self.deps.clone(), server, Arc::default());
+        let vault = SecretVault::new(self.deps.clone(), server.clone(), Arc::default());
+        let door = self.door.clone();
         let deps = self.deps.clone();
         let doing = Doing::new(deps.metrics.clone(), self.key.clone(), CauseKind::ServerChanged);
         let task = tokio::spawn(
             doing
                 .around(async move {
                     let _pass = pass;
-                    let attempt = judged(&remove_account(&deps.http, &url, &vault, Instant::now()).await);
+                    let attempt = judged(&attempt(&door, &deps, &server, &url, &vault).await);
                     told(&attempt);
                     attempt
                 })
@@ -71,6 +76,19 @@ impl Handler<Cleanup> for AdapterPoller {
             }
         });
     }
+}
+
+/// One attempt, within the time of a poll.
+async fn attempt(
+    door: &TlsDoor,
+    deps: &Deps,
+    server: &ValidatedServer,
+    url: &Url,
+    vault: &SecretVault,
+) -> Result<bool, PollError> {
+    let now = Instant::now();
+    let http = door.client(deps, server, deps.http.deadline(now)).await?;
+    remove_account(&http, url, vault, now).await
 }
 
 /// What the end of an attempt means for the next one.

@@ -37,7 +37,7 @@ pub(super) struct Hold {
     version: u64,
     /// Our finalizer is off a server that is being deleted: nobody can set it again.
     released: bool,
-    /// The cleanup was given up, and that was told.
+    /// Something of the cleanup is left out, and that was told.
     gave_up: bool,
     backoff: Backoff,
     /// No write before this time, after one that failed.
@@ -167,7 +167,7 @@ impl Supervisor {
                     deps.event(&about, Reason::CleanupTimeout, "CleanUp", note, None);
                 }
                 if pause.is_zero() {
-                    if !timed_out && !undone.is_empty() {
+                    if !timed_out && !undone.is_empty() && !std::mem::replace(&mut hold.gave_up, true) {
                         info!(
                             namespace = key.namespace,
                             name = key.name,
