@@ -13,7 +13,6 @@ const LATER: &[&str] = &[
     "spec.metrics.bearerTokenSecret",
     "spec.metrics.serviceMonitor",
     "spec.percona",
-    "spec.snapshotPolicies",
     "status.perconaClusterName",
     // Types of core/v1, checked by their own test.
     "spec.podSecurityContext",
@@ -43,6 +42,20 @@ const ADDED: &[&str] = &[
     "status.lastChange",
     "metadata",
     "spec.service.type",
+    "spec.apiService",
+    "spec.adapterServices.perAdapter",
+    "spec.service.labels",
+    "spec.service.loadBalancerClass",
+    "spec.service.loadBalancerSourceRanges",
+    "spec.service.externalTrafficPolicy",
+    "spec.service.ipFamilyPolicy",
+    "spec.service.ipFamilies",
+    "spec.adapterServices.labels",
+    "spec.adapterServices.loadBalancerClass",
+    "spec.adapterServices.loadBalancerSourceRanges",
+    "spec.adapterServices.externalTrafficPolicy",
+    "spec.adapterServices.ipFamilyPolicy",
+    "spec.adapterServices.ipFamilies",
 ];
 
 fn later(path: &str) -> bool {

@@ -22,7 +22,9 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::status::{
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
+};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
@@ -41,6 +43,7 @@ struct Facts {
     services: Option<ServicesFact>,
     deletion: Option<String>,
     held: BTreeMap<Role, Vec<String>>,
+    snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
 }
 
@@ -121,6 +124,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Held(role, words) => {
                 self.facts.held.insert(role, words);
             }
+            Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -264,6 +268,7 @@ impl Run {
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            snapshots: self.facts.snapshots.as_ref(),
             stateful_set: set.as_deref(),
             live_services: &services,
             warnings: &doubts,

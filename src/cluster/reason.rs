@@ -31,8 +31,12 @@ pub enum Reason {
     AuthFailed,
     /// The API of the server does not answer.
     AuthAPIUnreachable,
-    /// The server refuses the administrator.
+    /// The server refuses the administrator who is to set up the operator's account.
+    AdminBootstrapUnauthorized,
+    /// The server refuses the administrator whom a session was to be opened for.
     AdminCredentialUnauthorized,
+    /// The server does not take a snapshot policy.
+    SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
     /// What had to be done before a deletion was given up.
@@ -43,7 +47,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -55,7 +59,9 @@ impl Reason {
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
+        Self::AdminBootstrapUnauthorized,
         Self::AdminCredentialUnauthorized,
+        Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
         Self::CleanupTimeout,
         Self::NotOwned,
@@ -75,7 +81,9 @@ impl Reason {
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
+            Self::AdminBootstrapUnauthorized => "AdminBootstrapUnauthorized",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
+            Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::CleanupTimeout => "CleanupTimeout",
             Self::NotOwned => "NotOwned",
@@ -96,7 +104,9 @@ impl Reason {
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
             | Self::AdminCredentialUnauthorized
+            | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
             | Self::CleanupTimeout
             | Self::NotOwned => NoticeKind::Warning,
@@ -134,12 +144,21 @@ impl Reason {
             Self::AuthAPIUnreachable => {
                 "The server's API gave no answer although its pod is ready. Services stay as they are."
             }
-            Self::AdminCredentialUnauthorized => {
+            Self::AdminBootstrapUnauthorized => {
                 "The server refused the administrator's password that the Secret has: the operator cannot set up its \
-                 account."
+                 account. It is tried again with growing pauses, and at once when the Secret changes."
+            }
+            Self::AdminCredentialUnauthorized => {
+                "The server refused the administrator's password that the Secret has: snapshot policies are not \
+                 applied, and the NFS adapter's further ports not read. It is tried again with growing pauses, and at \
+                 once when the Secret changes."
+            }
+            Self::SnapshotPolicyFailed => {
+                "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
-                "The Service of an adapter could not be written or deleted. It is tried again."
+                "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
+                 the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
             }
             Self::CleanupTimeout => {
                 "What has to be done before a deletion failed for 60 s from its first attempt; the server goes \
@@ -163,7 +182,13 @@ impl Reason {
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
             Self::RestartRequested => "The pod of StatefulSet {name} is restarted: dittofs.io/restart-at is {text}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
-            Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
+            Self::AuthFailed
+            | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
+            | Self::AdminCredentialUnauthorized => "{error}",
+            Self::SnapshotPolicyFailed => {
+                "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
+            }
             Self::AdapterServiceFailed => "Service {name}: {error}",
             Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",

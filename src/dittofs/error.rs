@@ -27,6 +27,16 @@ pub enum Operation {
     ResetPassword,
     /// `DELETE /api/v1/users/k8s-operator`.
     DeleteAccount,
+    /// `GET /health`: when the server started.
+    Health,
+    /// `GET /health/ready`: how many shares there are.
+    CountShares,
+    /// `GET /api/v1/adapters/nfs/settings`.
+    NfsSettings,
+    /// `GET /api/v1/snapshot-policies`.
+    ListPolicies,
+    /// `PUT /api/v1/shares/{share}/snapshot-policy`.
+    PutPolicy,
 }
 
 impl Operation {
@@ -39,6 +49,11 @@ impl Operation {
             Self::CreateAccount => "POST /api/v1/users",
             Self::ResetPassword => "POST /api/v1/users/{name}/password",
             Self::DeleteAccount => "DELETE /api/v1/users/{name}",
+            Self::Health => "GET /health",
+            Self::CountShares => "GET /health/ready",
+            Self::NfsSettings => "GET /api/v1/adapters/nfs/settings",
+            Self::ListPolicies => "GET /api/v1/snapshot-policies",
+            Self::PutPolicy => "PUT /api/v1/shares/{share}/snapshot-policy",
         }
     }
 
@@ -52,6 +67,11 @@ impl Operation {
             Self::CreateAccount => "create-account",
             Self::ResetPassword => "reset-password",
             Self::DeleteAccount => "delete-account",
+            Self::Health => "health",
+            Self::CountShares => "count-shares",
+            Self::NfsSettings => "nfs-settings",
+            Self::ListPolicies => "list-policies",
+            Self::PutPolicy => "put-policy",
         }
     }
 }
@@ -66,6 +86,11 @@ impl fmt::Display for Operation {
             Self::CreateAccount => "creating the operator's account",
             Self::ResetPassword => "resetting the operator's password",
             Self::DeleteAccount => "deleting the operator's account",
+            Self::Health => "asking for the server's health",
+            Self::CountShares => "asking for the number of shares",
+            Self::NfsSettings => "reading the NFS adapter's settings",
+            Self::ListPolicies => "listing the snapshot policies",
+            Self::PutPolicy => "writing a snapshot policy",
         })
     }
 }

@@ -4,11 +4,14 @@
 //! applied, `configHash` is what the StatefulSet carries, and while nothing valid is known (a fresh operator, a
 //! server that does not answer) what stood there before stays.
 
+mod snapshots;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+pub use self::snapshots::SnapshotsFact;
 use super::object::meta;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
@@ -124,6 +127,8 @@ pub struct Observed<'a> {
     pub ports: Option<&'a PortsFact>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
+    /// AdapterPoller.
+    pub snapshots: Option<&'a SnapshotsFact>,
     /// The StatefulSet as last seen.
     pub stateful_set: Option<&'a Value>,
     /// The Services of this server as last seen.
@@ -186,6 +191,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         warnings_condition(&seen),
     ];
     conditions.extend(seen.paused.map(paused_condition));
+    conditions.extend(snapshots::snapshots_condition(&seen));
     let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
     conditions.insert(0, ready_condition);
 
@@ -487,9 +493,17 @@ fn adapters(seen: &Observed<'_>, status: &mut Map<String, Value>) {
     status.insert("activeAdapters".into(), json!(types.join(", ")));
 }
 
+/// The address at which a load balancer serves: the first that it has, without a port. A Service that is none any more
+/// may still show one for a moment.
 fn endpoint(service: &Value) -> Option<&str> {
-    let ingress = service.pointer("/status/loadBalancer/ingress/0")?;
-    ingress.get("ip").or_else(|| ingress.get("hostname"))?.as_str()
+    if service.pointer("/spec/type").and_then(Value::as_str) != Some("LoadBalancer") {
+        return None;
+    }
+    let ingress = service.pointer("/status/loadBalancer/ingress")?.as_array()?;
+    ingress.iter().find_map(|entry| {
+        let address = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        address("ip").or_else(|| address("hostname"))
+    })
 }
 
 fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a Value> {

@@ -22,6 +22,7 @@ struct World {
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     set: Option<Value>,
     live: Vec<Arc<Value>>,
     warnings: Vec<String>,
@@ -40,7 +41,7 @@ fn set(pods: i64, update: &str) -> Value {
 fn service(adapter: &str, port: u16, ingress: &Value) -> Arc<Value> {
     Arc::new(json!({
         "metadata": {"name": format!("files-adapter-{adapter}")},
-        "spec": {"ports": [{"port": port}]},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port}]},
         "status": {"loadBalancer": {"ingress": ingress}},
     }))
 }
@@ -61,6 +62,7 @@ fn healthy() -> World {
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
         services: Some(ServicesFact { applied: Some(3), ..ServicesFact::default() }),
+        snapshots: None,
         set: Some(set(1, "r1")),
         live: vec![service("nfs", 12049, &json!([{"ip": "192.0.2.7"}]))],
         warnings: vec![],
@@ -86,6 +88,7 @@ impl World {
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
             services: self.services.as_ref(),
+            snapshots: self.snapshots.as_ref(),
             stateful_set: self.set.as_ref(),
             live_services: &self.live,
             warnings: &self.warnings,
@@ -105,6 +108,7 @@ impl World {
         self.with(|world| {
             world.previous = Some(before);
             (world.config, world.poll, world.adapters, world.ports, world.services) = (None, None, None, None, None);
+            world.snapshots = None;
         })
     }
 }
@@ -374,6 +378,28 @@ fn the_adapters_are_those_with_a_service_and_their_address_is_its() {
     assert_eq!((&none["adapters"], &none["activeAdapters"]), (&json!([]), &json!("")));
     let unknown = healthy().with(|w| w.adapters = None).derive();
     assert_eq!(unknown.get("adapters"), None, "nothing is claimed before the first answer");
+}
+
+#[test]
+fn an_endpoint_is_the_first_address_of_a_load_balancer() {
+    let endpoint = |kind: &str, ingress: Value| {
+        let mut nfs = service("nfs", 12049, &ingress);
+        Arc::make_mut(&mut nfs)["spec"]["type"] = json!(kind);
+        let status = healthy().with(|w| w.live = vec![nfs]).derive();
+        status["adapters"][0]["endpoint"].as_str().map(str::to_owned)
+    };
+    for (ingress, expected) in [
+        (json!([]), None),
+        (json!([{"ip": "192.0.2.1"}]), Some("192.0.2.1")),
+        (json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]), Some("2001:db8::1")),
+        (json!([{"hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ip": "", "hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ipMode": "VIP"}, {"ip": "192.0.2.2"}]), Some("192.0.2.2")),
+    ] {
+        assert_eq!(endpoint("LoadBalancer", ingress.clone()).as_deref(), expected, "{ingress}");
+        assert_eq!(endpoint("NodePort", ingress.clone()), None, "an address that it had");
+        assert_eq!(endpoint("ClusterIP", ingress), None);
+    }
 }
 
 #[test]
