@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
-    Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings, Rollout,
-    SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics, OnPortChange,
+    OnSpecChange, PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -39,6 +39,8 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         ports: ClientPorts { nfs: 2049, smb: 445 },
         jwt: Jwt { secret: None, access_token_duration: "15m".into(), refresh_token_duration: "168h".into() },
         admin: Admin { username: "admin".into(), password: None },
+        ldap: None,
+        kerberos: None,
         polling_interval: Duration::from_secs(30),
         stop_grace_period: Duration::from_secs(35),
         adapter_services: settings.clone(),
@@ -168,7 +170,7 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.adapter_services =
                 ServiceSettings { service_type: ServiceType::NodePort, annotations: map("adapters", "only") };
             s.service = ServiceSettings { service_type: ServiceType::ClusterIp, annotations: map("service", "only") };
-            s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into() });
+            s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into(), bearer_token: None });
             s.logging = Logging { level: "WARN".into(), format: "text".into(), output: "stderr".into() };
             s.rollout = Rollout { on_port_change: OnPortChange::Immediate, on_spec_change: OnSpecChange::WhenNeeded };
             s.termination_grace_period_seconds = 77;
@@ -187,4 +189,46 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.pod = pod;
         })
         .build()
+}
+
+/// [`everything`] with a directory, Kerberos and a token for the metrics, each value its own.
+pub(crate) fn directory(name: &str) -> ValidatedServer {
+    fn secret(name: &str, key: &str) -> Option<SecretKey> {
+        Some(SecretKey { name: name.into(), key: key.into() })
+    }
+    let mut server = everything(name);
+    server.ldap = Some(Ldap {
+        url: "ldaps://dc.example.com:636".into(),
+        start_tls: true,
+        allow_plaintext: false,
+        base_dn: "DC=example,DC=com".into(),
+        bind_dn: "CN=dittofs,DC=example,DC=com".into(),
+        bind_password: secret("ldap-bind", "bind-pass"),
+        user_attr: Some("uid".into()),
+        realm: Some("USERS.EXAMPLE.COM".into()),
+        idmap: Some("rid".into()),
+        nested_groups: true,
+        ca_cert_file: Some("/etc/ssl/ldap.pem".into()),
+        ca_secret: secret("ldap-ca", "bundle.pem"),
+        insecure_skip_verify: false,
+    });
+    server.kerberos = Some(Kerberos {
+        service_principal: Some("nfs/files.example.com@EXAMPLE.COM".into()),
+        realm: Some("EXAMPLE.COM".into()),
+        netbios_domain: Some("EXAMPLE".into()),
+        dns_domain: Some("example.com".into()),
+        keytab: secret("krb-keytab", "nfs.keytab"),
+        krb5_conf_secret: secret("krb-conf", "conf"),
+        krb5_conf: Some(Krb5Conf::Path("/etc/krb5.conf".into())),
+        machine_account: Some(MachineAccount {
+            account_name: Some("FILES$".into()),
+            secret: secret("machine", "machine-pass"),
+            keytab: secret("machine-keytab", "own.keytab"),
+            dc_address: vec!["dc1.example.com".into(), "dc2.example.com:445".into()],
+        }),
+    });
+    if let Some(metrics) = &mut server.metrics {
+        metrics.bearer_token = secret("scrape", "scrape-token");
+    }
+    server
 }

@@ -4,6 +4,7 @@
 //! it on the pod template. A Secret that is missing or unreadable never changes the hash: it holds the last one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -19,7 +20,7 @@ use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
 use super::vault::{random_text, secret_bytes, secret_text};
-use crate::build::{admin_secret, config_map, jwt_secret, render};
+use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
@@ -41,7 +42,7 @@ pub struct ConfigHasher {
     last: Option<Hashed>,
     /// Why the last run came to no hash; None when it did.
     failed: Option<ConfigFact>,
-    /// resourceVersion of the ConfigMap and the YAML that it was seen to hold.
+    /// resourceVersion of the ConfigMap and the text that it was seen to hold.
     config_map: Option<(String, String)>,
     _lifeline: Lifeline,
 }
@@ -144,7 +145,7 @@ pub enum Outcome {
         hash: HashInput,
         /// For StatusReporter.
         fact: ConfigFact,
-        /// resourceVersion and YAML of the ConfigMap.
+        /// resourceVersion and text of the ConfigMap.
         config_map: Option<(String, String)>,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
@@ -245,14 +246,14 @@ impl Run {
             Ok(known) => known,
             Err(fact) => return self.failed(&about, fact),
         };
-        let read = match self.keep_secrets(&server).await {
+        let mut read = match self.keep_secrets(&server).await {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
         for used in secrets_used(&server) {
-            match self.secret_values(&used.name, &used.keys, read.get(&used.name)).await {
+            match self.secret_values(&used.name, &used.keys, &mut read).await {
                 Values::Found(found) => values.extend(found),
                 Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
                 Values::Unreadable(why) => {
@@ -263,7 +264,7 @@ impl Run {
         }
         let generation = server.generation;
         let (hash, fact) = if missing.is_empty() {
-            let mut hash = config_hash(&yaml, &values, generation_for_hash(&server));
+            let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
             }
@@ -307,7 +308,7 @@ impl Run {
         let (namespace, name) = (&self.key.namespace.clone(), names.config_map());
         let cached = self.deps.caches.config_maps.get(namespace, &name);
         if let (Some((version, known)), Some(cached)) = (&self.known, &cached)
-            && known == yaml
+            && *known == hashed_text(server, yaml)
             && meta(cached, "resourceVersion") == version
             && !crate::fault::on("rewrite-config-map")
         {
@@ -349,7 +350,7 @@ impl Run {
             }
         };
         let written = written.map_err(|error| failed(&error))?;
-        Ok(Some((meta(&written, "resourceVersion").to_owned(), yaml.to_owned())))
+        Ok(Some((meta(&written, "resourceVersion").to_owned(), hashed_text(server, yaml).into_owned())))
     }
 
     /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
@@ -405,18 +406,19 @@ impl Run {
         }
     }
 
-    async fn secret_values(&self, name: &str, keys: &Keys, read: Option<&Value>) -> Values {
-        let secret = match read {
-            Some(read) => read.clone(),
-            None => match self.secret(name).await {
-                Ok(Some(secret)) => secret,
+    /// A Secret that several fields name is read once a run.
+    async fn secret_values(&self, name: &str, keys: &Keys, read: &mut BTreeMap<String, Value>) -> Values {
+        let secret = match read.entry(name.to_owned()) {
+            Entry::Occupied(known) => &*known.into_mut(),
+            Entry::Vacant(place) => match self.secret(name).await {
+                Ok(Some(secret)) => &*place.insert(secret),
                 Ok(None) => return Values::Missing("it does not exist".to_owned()),
                 Err(error) => return Values::Unreadable(error.category().to_owned()),
             },
         };
         let mut found = BTreeMap::new();
         let mut take = |key: &str| {
-            let value = secret_bytes(&secret, key);
+            let value = secret_bytes(secret, key);
             let there = value.is_some();
             if let Some(value) = value {
                 found.insert(SecretKey { name: name.to_owned(), key: key.to_owned() }, value);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{everything, server};
+use crate::fixtures::{directory, everything, server};
 use crate::reconcile::ValidatedServer;
 
 fn minimal() -> ValidatedServer {
@@ -59,6 +59,9 @@ fn both() -> Vec<(String, Value)> {
     ] {
         all.extend(objects.into_iter().map(|(name, object)| (format!("{prefix}-{name}"), object)));
     }
+    let joined = objects(&directory("files"), &full_adapters, TargetPorts { nfs: 11049, smb: 5445 });
+    let read = joined.into_iter().filter(|(name, _)| ["config-map", "stateful-set"].contains(&name.as_str()));
+    all.extend(read.map(|(name, object)| (format!("directory-{name}"), object)));
     all
 }
 

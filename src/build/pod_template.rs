@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::common::{API_PORT_NAME, CONFIG_HASH_ANNOTATION, CONTAINER_NAME, METRICS_PORT_NAME, labels};
 use super::config_map::CONFIG_FILE;
+use super::files;
 use super::quantity::canonical;
 use super::secret_admin::ADMIN_PASSWORD_KEY;
 use super::secret_jwt::JWT_SECRET_KEY;
@@ -23,9 +24,11 @@ use super::stateful_set::{CONTENT_CLAIM, CONTROL_PLANE_CLAIM, METADATA_CLAIM, Te
 use crate::reconcile::{Database, SecretKey, ValidatedServer, adapter_port_name};
 
 /// Every environment variable that the operator may set; `spec.pod.env` cannot have one of these.
-pub const OWN_ENV: [&str; 8] = [
+pub const OWN_ENV: [&str; 10] = [
     "DITTOFS_CONTROLPLANE_SECRET",
     "DITTOFS_ADMIN_INITIAL_PASSWORD",
+    LDAP_PASSWORD_ENV,
+    MACHINE_SECRET_ENV,
     "DITTOFS_DATABASE_POSTGRES_HOST",
     "DITTOFS_DATABASE_POSTGRES_PORT",
     "DITTOFS_DATABASE_POSTGRES_DATABASE",
@@ -33,6 +36,9 @@ pub const OWN_ENV: [&str; 8] = [
     "DITTOFS_DATABASE_POSTGRES_PASSWORD",
     "DITTOFS_DATABASE_POSTGRES_SSLMODE",
 ];
+
+const LDAP_PASSWORD_ENV: &str = "DITTOFS_LDAP_BIND_PASSWORD";
+const MACHINE_SECRET_ENV: &str = "DITTOFS_KERBEROS_MACHINE_ACCOUNT_SECRET";
 
 /// Keys of the database Secret, the variable each goes to, and whether it may be missing.
 const POSTGRES_ENV: [(&str, &str, bool); 6] = [
@@ -72,14 +78,7 @@ pub(super) fn pod_template(server: &ValidatedServer, input: &TemplateInput<'_>) 
             termination_grace_period_seconds: Some(server.termination_grace_period_seconds),
             security_context: Some(security::of_pod(server)),
             containers: vec![container(server, input)],
-            volumes: Some(vec![Volume {
-                name: CONFIG_VOLUME.to_owned(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: server.names().config_map(),
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
+            volumes: Some(volumes(server)),
             node_selector: Some(pod.node_selector.clone()),
             tolerations: Some(pod.tolerations.clone()),
             affinity: pod.affinity.clone(),
@@ -89,6 +88,18 @@ pub(super) fn pod_template(server: &ValidatedServer, input: &TemplateInput<'_>) 
             ..PodSpec::default()
         }),
     }
+}
+
+fn volumes(server: &ValidatedServer) -> Vec<Volume> {
+    let config = Volume {
+        name: CONFIG_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: server.names().config_map(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    std::iter::once(config).chain(files::volumes(server)).collect()
 }
 
 fn container(server: &ValidatedServer, input: &TemplateInput<'_>) -> Container {
@@ -159,6 +170,11 @@ fn env(server: &ValidatedServer) -> Vec<EnvVar> {
             from_secret(variable, SecretKey { name: secret.clone(), key: key.to_owned() }, optional)
         }));
     }
+    let ldap = server.ldap.as_ref().and_then(|ldap| ldap.bind_password.clone());
+    env.extend(ldap.map(|secret| from_secret(LDAP_PASSWORD_ENV, secret, false)));
+    let account = server.kerberos.as_ref().and_then(|kerberos| kerberos.machine_account.as_ref());
+    let account = account.and_then(|account| account.secret.clone());
+    env.extend(account.map(|secret| from_secret(MACHINE_SECRET_ENV, secret, false)));
     env.extend(server.pod.env.iter().filter(|given| !OWN_ENV.contains(&given.name.as_str())).cloned().map(user_env));
     env
 }
@@ -216,6 +232,7 @@ fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
     if server.storage.content.is_some() {
         mounts.push(mount(CONTENT_CLAIM, &server.cache.path, None));
     }
+    mounts.extend(files::mounts(server));
     mounts
 }
 
@@ -242,7 +259,7 @@ mod tests {
 
     use super::*;
     use crate::build::AdapterPort;
-    use crate::fixtures::{everything, server};
+    use crate::fixtures::{directory, everything, server};
 
     fn adapter(adapter_type: &str, port: u16) -> AdapterPort {
         AdapterPort { adapter_type: adapter_type.into(), port }
@@ -291,7 +308,7 @@ mod tests {
 
     #[test]
     fn every_variable_that_is_set_is_one_that_the_user_cannot_set() {
-        let ours = server("files").with(|s| s.database = Database::Postgres { secret: "pg".into() }).build();
+        let ours = directory("files");
         let mut names: Vec<_> = env(&ours).into_iter().map(|variable| variable.name).collect();
         let mut known = OWN_ENV.to_vec();
         names.sort();

@@ -17,6 +17,7 @@
 
 pub mod database;
 pub mod defaults;
+pub mod directory;
 pub mod identity;
 pub mod network;
 pub mod pod;

@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::database::SecretKeySelector;
 use super::{defaults, rules};
 
 /// The server's REST API.
@@ -84,7 +85,7 @@ pub struct FileServiceSpec {
 }
 
 /// The server's metrics endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSpec {
     /// Whether there is one.
@@ -98,4 +99,8 @@ pub struct MetricsSpec {
     #[serde(default = "defaults::metrics_path")]
     #[schemars(length(max = 1024), regex(pattern = r"^/.*"))]
     pub path: String,
+    /// What a scraper has to present; anybody may read the metrics when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::secret_key("spec.metrics.bearerTokenSecret"))]
+    pub bearer_token_secret: Option<SecretKeySelector>,
 }

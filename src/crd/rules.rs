@@ -31,6 +31,9 @@ const BYTES: &str = "^0*([1-9][0-9]{0,17}|[1-9][0-9]{0,14}(k|Ki)|[1-9][0-9]{0,11
 /// A Service name: a DNS-1035 label.
 const DNS_1035: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 
+/// An LDAP URL with a host.
+const LDAP_URL: &str = "^[lL][dD][aA][pP][sS]?://[^ /\\\\t\\\\r\\\\n][^ \\\\t\\\\r\\\\n]*$";
+
 /// What to do about a name that does not fit.
 pub const NAME_REMEDY: &str = "use lowercase letters, digits and dashes, a letter first, no dash last";
 /// What to do about a missing spec.
@@ -58,16 +61,35 @@ pub const MOUNT_REMEDY: &str = "choose a path that neither contains nor lies in 
 pub const SECRET_KEY_REMEDY: &str = "name the key of the Secret with letters, digits, dots, dashes and underscores";
 /// What to do about an environment variable that is ours.
 pub const ENV_REMEDY: &str = "leave it out: the operator sets it itself";
+/// What to do about the address of a directory.
+pub const LDAP_URL_REMEDY: &str = "use ldaps:// or ldap:// and the directory's host, such as ldaps://dc.example.com:636";
+/// What to do about an empty distinguished name.
+pub const LDAP_NAME_REMEDY: &str = "give a distinguished name, such as DC=example,DC=com, or disable LDAP";
 /// What to do about a change of storage.
 pub const STORAGE_REMEDY: &str =
     "storage cannot change after creation; set the old value again, or create another DittoServer";
 
 /// Environment variables that the operator sets itself.
-pub const OWN_ENV: [&str; 2] = ["DITTOFS_CONTROLPLANE_SECRET", "DITTOFS_ADMIN_INITIAL_PASSWORD"];
+pub const OWN_ENV: [&str; 4] = [
+    "DITTOFS_CONTROLPLANE_SECRET",
+    "DITTOFS_ADMIN_INITIAL_PASSWORD",
+    "DITTOFS_LDAP_BIND_PASSWORD",
+    "DITTOFS_KERBEROS_MACHINE_ACCOUNT_SECRET",
+];
 /// Prefix of further environment variables that the operator sets itself.
 pub const OWN_ENV_PREFIX: &str = "DITTOFS_DATABASE_POSTGRES_";
 /// Directories of the container that the content volume must stay clear of.
-pub const TAKEN_PATHS: [&str; 4] = ["/app", "/config", "/data/controlplane", "/data/store/metadata"];
+pub const TAKEN_PATHS: [&str; 9] = [
+    "/app",
+    "/config",
+    "/data/controlplane",
+    "/data/store/metadata",
+    "/kerberos",
+    "/kerberos-krb5",
+    "/kerberos-machine",
+    "/ldap-ca",
+    "/metrics-token",
+];
 
 /// The ports that must differ from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,4 +291,24 @@ pub fn env_names(field: &str) -> Rule {
         format!("'{field} has %s: {ENV_REMEDY}'.format([self.filter(e, has(e.name) && {ours}).map(e, e.name)])"),
     )
     .reason(Reason::FieldValueForbidden)
+}
+
+/// An LDAP directory that is asked has an address that the server can dial.
+pub fn ldap_url(parent: &str) -> Rule {
+    rule(
+        format!("!has(self.enabled) || !self.enabled || !has(self.url) || self.url.matches('{LDAP_URL}')"),
+        format!("'{parent}.url is \"' + self.url + '\": {}'", LDAP_URL_REMEDY.replace('\'', "\\'")),
+    )
+    .field_path(".url")
+}
+
+/// An LDAP directory that is asked is asked by and below a name.
+pub fn ldap_name(parent: &str, field: &str) -> Rule {
+    rule(
+        format!(
+            "!has(self.enabled) || !self.enabled || !has(self.{field}) || self.{field}.matches('[^ \\\\t\\\\r\\\\n]')"
+        ),
+        format!("'{parent}.{field} is \"' + self.{field} + '\": {LDAP_NAME_REMEDY}'"),
+    )
+    .field_path(format!(".{field}"))
 }

@@ -70,6 +70,26 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
             purpose: "database connection",
         });
     }
+    let mut named = |secret: &Option<SecretKey>, purpose| {
+        if let Some(SecretKey { name, key }) = secret.clone() {
+            uses.push(SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose });
+        }
+    };
+    if let Some(ldap) = &server.ldap {
+        named(&ldap.bind_password, "LDAP bind password");
+        named(&ldap.ca_secret, "LDAP CA certificates");
+    }
+    if let Some(kerberos) = &server.kerberos {
+        named(&kerberos.keytab, "Kerberos keytab");
+        named(&kerberos.krb5_conf_secret, "krb5.conf");
+        if let Some(account) = &kerberos.machine_account {
+            named(&account.secret, "machine account password");
+            named(&account.keytab, "machine account keytab");
+        }
+    }
+    if let Some(metrics) = &server.metrics {
+        named(&metrics.bearer_token, "metrics bearer token");
+    }
     uses
 }
 
@@ -123,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::build::render;
-    use crate::fixtures::{everything, server};
+    use crate::fixtures::{directory, everything, server};
     use crate::reconcile::{Metrics, Rollout};
 
     type Secrets = BTreeMap<SecretKey, Vec<u8>>;
@@ -187,7 +207,7 @@ mod tests {
             })
             .build();
         assert_eq!(hash_of(&quiet), hash_of(&changed));
-        let read = server("files").with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into() })).build();
+        let read = server("files").with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into(), bearer_token: None })).build();
         assert_ne!(hash_of(&quiet), hash_of(&read));
     }
 
@@ -242,18 +262,23 @@ mod tests {
     /// Every Secret key in the pod's environment is in the hash, and the other way round.
     #[test]
     fn the_hash_covers_exactly_what_the_pod_takes_from_secrets() {
-        for server in [server("files").build(), everything("files")] {
+        for server in [server("files").build(), everything("files"), directory("files")] {
             let input = crate::build::TemplateInput { config_hash: "x", adapters: &[], partition: 0 };
             let set = crate::build::stateful_set(&server, &input);
-            let container = set.spec.unwrap().template.spec.unwrap().containers.remove(0);
-            let own: Vec<_> = container
-                .env
-                .unwrap()
-                .into_iter()
+            let mut pod = set.spec.unwrap().template.spec.unwrap();
+            let environment = pod.containers.remove(0).env.unwrap().into_iter();
+            let mut own: Vec<_> = environment
                 .filter_map(|variable| variable.value_from?.secret_key_ref)
                 .map(|reference| used(&reference.name, &reference.key, reference.optional != Some(true)))
                 .collect();
-            assert_eq!(own, flat(&server));
+            for secret in pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret) {
+                let name = secret.secret_name.unwrap();
+                own.extend(secret.items.unwrap().into_iter().map(|item| used(&name, &item.key, true)));
+            }
+            let mut hashed = flat(&server);
+            own.sort();
+            hashed.sort();
+            assert_eq!(own, hashed);
         }
     }
 

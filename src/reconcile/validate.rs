@@ -19,6 +19,8 @@ use super::{
 };
 use crate::crd::{defaults, rules};
 
+mod directory;
+
 const SERVICE_TYPES: [(&str, ServiceType); 3] = [
     ("ClusterIP", ServiceType::ClusterIp),
     ("NodePort", ServiceType::NodePort),
@@ -62,6 +64,8 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     let metrics = metrics(&mut read, &spec);
     ports_differ(&mut read, ports, api_port, metrics.as_ref());
     let (jwt, admin) = identity(&mut read, &spec);
+    let ldap = directory::ldap(&mut read, &spec.child("identity"));
+    let kerberos = directory::kerberos(&mut read, &spec.child("identity"));
     let (polling_interval, stop_grace_period) = discovery(&mut read, &spec);
 
     let server = ValidatedServer {
@@ -81,6 +85,8 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         ports,
         jwt,
         admin,
+        ldap,
+        kerberos,
         polling_interval,
         stop_grace_period,
         adapter_services: service(&mut read, &spec, "adapterServices"),
@@ -188,7 +194,8 @@ fn metrics(read: &mut Reader, spec: &Field<'_>) -> Option<Metrics> {
         read.text(&metrics.child("path"), defaults::METRICS_PATH, "use a path that starts with / (a slash)", |path| {
             path.starts_with('/')
         });
-    enabled.then_some(Metrics { port, path })
+    let bearer_token = secret_key(read, &metrics, "bearerTokenSecret");
+    enabled.then_some(Metrics { port, path, bearer_token })
 }
 
 fn ports_differ(read: &mut Reader, ports: ClientPorts, api_port: u16, metrics: Option<&Metrics>) {

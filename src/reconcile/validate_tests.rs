@@ -99,7 +99,7 @@ fn each_value_arrives_where_it_belongs() {
     assert_eq!(server.service.service_type, ServiceType::ClusterIp);
     assert_eq!(server.service.annotations["c"], "d");
     assert!(!server.file_service_enabled);
-    assert_eq!(server.metrics, Some(Metrics { port: 9, path: "/m".to_owned() }));
+    assert_eq!(server.metrics, Some(Metrics { port: 9, path: "/m".to_owned(), bearer_token: None }));
     assert_eq!(server.logging.level, "WARN");
     assert_eq!(server.logging.format, "text");
     assert_eq!(server.logging.output, "stderr");

@@ -13,6 +13,10 @@ use k8s_openapi::api::core::v1::{
 
 use super::{Names, ServerKey};
 
+mod directory;
+
+pub use directory::{Kerberos, Krb5Conf, Ldap, MachineAccount};
+
 /// A `DittoServer` whose every field was checked, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedServer {
@@ -42,6 +46,10 @@ pub struct ValidatedServer {
     pub jwt: Jwt,
     /// `spec.identity.admin`.
     pub admin: Admin,
+    /// `spec.identity.ldap` when enabled.
+    pub ldap: Option<Ldap>,
+    /// `spec.identity.kerberos` when enabled.
+    pub kerberos: Option<Kerberos>,
     /// `spec.adapterDiscovery.pollingInterval`, at least 1 s.
     pub polling_interval: Duration,
     /// `spec.adapterDiscovery.stopGracePeriod`.
@@ -190,6 +198,8 @@ pub struct Metrics {
     pub port: u16,
     /// Path, starting with a slash.
     pub path: String,
+    /// What a scraper has to present.
+    pub bearer_token: Option<SecretKey>,
 }
 
 /// The server's log.

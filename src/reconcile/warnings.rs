@@ -7,6 +7,8 @@ use std::fmt;
 
 use super::{AdapterState, Database, ObservedAdapter, ServiceType, ValidatedServer};
 
+mod directory;
+
 /// First port that a process without privileges can listen on.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Where the volume of the control plane's data is mounted.
@@ -49,6 +51,7 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
             "the database is not on the volume at /data/controlplane and is lost with the pod; keep it there",
         ));
     }
+    directory::warn(server, &mut found);
     let listens = "the server runs without privileges and cannot listen there; use 1024 or more";
     if server.api_port < FIRST_UNPRIVILEGED {
         found.push(Warning::new("spec.controlPlane.port", &server.api_port, listens));
