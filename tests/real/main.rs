@@ -12,6 +12,7 @@ mod drift;
 mod faults;
 mod fleet;
 mod health;
+mod identity;
 mod life;
 mod metrics;
 mod monitoring;
