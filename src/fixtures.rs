@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
     Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -34,6 +34,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         replicas: 1,
         storage: Storage { metadata: "10Gi".into(), content: None, control_plane: "1Gi".into(), class: None },
         database: Database::Sqlite { path: "/data/controlplane/controlplane.db".into() },
+        percona: None,
         cache: Cache { size_bytes: 1 << 30, path: "/data/store/block".into() },
         api_port: 8080,
         ports: ClientPorts { nfs: 2049, smb: 445 },
@@ -231,4 +232,31 @@ pub(crate) fn directory(name: &str) -> ValidatedServer {
         metrics.bearer_token = secret("scrape", "scrape-token");
     }
     server
+}
+
+/// A server with a database of Percona's operator, each value its own.
+pub(crate) fn percona_server(name: &str) -> ValidatedServer {
+    server(name)
+        .namespace("tenant")
+        .uid("5a1e0000-0000-4000-8000-00000000feed")
+        .with(|s| {
+            s.database = Database::Percona;
+            s.percona = Some(Percona {
+                delete_with_server: false,
+                replicas: 3,
+                storage_size: "20480Mi".into(),
+                storage_class: Some("block".into()),
+                database_name: "control".into(),
+                backup: Some(PerconaBackup {
+                    credentials: Some("s3".into()),
+                    bucket: "backups".into(),
+                    endpoint: "s3.example.com".into(),
+                    region: "eu-south-1".into(),
+                    full_schedule: "5 1 * * *".into(),
+                    incr_schedule: "7 * * * *".into(),
+                    retention_days: 9,
+                }),
+            });
+        })
+        .build()
 }

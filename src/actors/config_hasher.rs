@@ -1,7 +1,9 @@
 //! ConfigHasher: renders the configuration, keeps the ConfigMap and the generated Secrets, and computes the hash.
 //!
-//! The only writer of the ConfigMap and of the generated JWT and admin Secrets. It sends the hash; PortReconciler puts
+//! The only writer of the ConfigMap, of the generated JWT and admin Secrets, and of the cluster of Percona's operator. It sends the hash; PortReconciler puts
 //! it on the pod template. A Secret that is missing or unreadable never changes the hash: it holds the last one.
+
+mod percona;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,6 +25,7 @@ use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::HashInput;
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
     Decision, Keys, SecretKey, ServerKey, ValidatedServer, config_hash, decide, generation_for_hash, meta, secrets_used,
@@ -44,6 +47,8 @@ pub struct ConfigHasher {
     failed: Option<ConfigFact>,
     /// resourceVersion of the ConfigMap and the text that it was seen to hold.
     config_map: Option<(String, String)>,
+    /// The database of Percona's operator, as the last run found it.
+    database: Option<DatabaseFact>,
     _lifeline: Lifeline,
 }
 
@@ -51,7 +56,7 @@ impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ConfigHasher, &deps);
-        Self { key, deps, peers, flight, last: None, failed: None, config_map: None, _lifeline: lifeline }
+        Self { key, deps, peers, flight, last: None, failed: None, config_map: None, database: None, _lifeline: lifeline }
     }
 
     fn tell(&self) {
@@ -63,6 +68,9 @@ impl ConfigHasher {
                 cause: Cause::here(CauseKind::ConfigHashed).to(&self.deps.metrics, Role::PortReconciler),
             });
         }
+        if self.database.is_some() {
+            self.tell_database();
+        }
         if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
             let cause = Cause::here(CauseKind::Fact);
             self.peers.status.do_send(Report {
@@ -70,6 +78,11 @@ impl ConfigHasher {
                 cause: cause.to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+    }
+
+    fn tell_database(&self) {
+        let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+        self.peers.status.do_send(Report { fact: Fact::Database(self.database.clone()), cause });
     }
 
     /// Puts what the run found on the span of its work.
@@ -147,6 +160,8 @@ pub enum Outcome {
         fact: ConfigFact,
         /// resourceVersion and text of the ConfigMap.
         config_map: Option<(String, String)>,
+        /// The database of Percona's operator, when the server has one.
+        database: Option<DatabaseFact>,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
         /// What was written.
@@ -180,7 +195,7 @@ impl Worker for ConfigHasher {
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         match outcome {
             Outcome::Idle => Verdict::Settled,
-            Outcome::Hashed { generation, hash, fact, config_map, retry, done } => {
+            Outcome::Hashed { generation, hash, fact, config_map, database, retry, done } => {
                 // A failure was reported in between: the siblings have to hear that it is over.
                 let healed = self.failed.take().is_some();
                 let changed = healed
@@ -190,10 +205,20 @@ impl Worker for ConfigHasher {
                 self.config_map = config_map;
                 self.last = Some(Hashed { generation, hash, fact });
                 self.trace(done, changed);
+                // Nobody tells what becomes of the database: it is looked at again and again.
+                let again = database.as_ref().map(percona::look_again);
+                let before = std::mem::replace(&mut self.database, database);
                 if changed {
                     self.tell();
                 }
-                if retry { Verdict::Retry } else { Verdict::Settled }
+                if before != self.database && (self.database.is_none() || !changed) {
+                    self.tell_database();
+                }
+                match again {
+                    _ if retry => Verdict::Retry,
+                    Some(pause) => Verdict::After(pause),
+                    None => Verdict::Settled,
+                }
             }
             Outcome::Failed { fact, done } => {
                 let news = self.failed.as_ref() != Some(&fact);
@@ -250,6 +275,11 @@ impl Run {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
+        let database = match &server.percona {
+            Some(wanted) => Some(self.keep_database(&about, &server, wanted).await),
+            None => None,
+        };
+        let waits = database.as_ref().is_some_and(|database| database.problem.is_some());
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
         for used in secrets_used(&server) {
@@ -268,7 +298,8 @@ impl Run {
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
             }
-            (HashInput::Hash(hash), ConfigFact::Valid { generation })
+            // What it is made of is all there; the pod waits for its database alone.
+            (if waits { HashInput::Held } else { HashInput::Hash(hash) }, ConfigFact::Valid { generation })
         } else {
             let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));
             if let Some(again) = self.trouble.failed("Secrets") {
@@ -277,7 +308,7 @@ impl Run {
             }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
-        Outcome::Hashed { generation, hash, fact, config_map, retry, done: self.done }
+        Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
     }
 
     fn failed(self, about: &CrRef, fact: ConfigFact) -> Outcome {

@@ -44,7 +44,7 @@ pub fn render(server: &ValidatedServer) -> String {
             line(2, "sqlite", Scalar::Section);
             line(4, "path", Scalar::Text(path));
         }
-        Database::Postgres { .. } => {
+        Database::Postgres { .. } | Database::Percona => {
             line(2, "type", Scalar::Text("postgres"));
             line(2, "postgres", Scalar::Section);
             line(4, "host", Scalar::Text(PLACEHOLDER));
@@ -53,6 +53,10 @@ pub fn render(server: &ValidatedServer) -> String {
             line(4, "database", Scalar::Text(PLACEHOLDER));
             line(4, "user", Scalar::Text(PLACEHOLDER));
             line(4, "password", Scalar::Text(PLACEHOLDER));
+            if server.database == Database::Percona {
+                // Percona's PostgreSQL always has a certificate, and its Secret does not say.
+                line(4, "sslmode", Scalar::Text("require"));
+            }
         }
     }
     line(0, "controlplane", Scalar::Section);
@@ -181,7 +185,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::fixtures::{directory, everything, server};
+    use crate::fixtures::{directory, everything, percona_server, server};
     use crate::reconcile::{MachineAccount, Metrics, ValidatedServer};
 
     /// The real server's schema: durations may be text, no key is required, an unknown one is an error.
@@ -215,6 +219,7 @@ mod tests {
             server("minimal").build(),
             everything("full"),
             directory("directory"),
+            percona_server("percona"),
             server("half")
                 .with(|s| {
                     let mut given = directory("half");
@@ -318,7 +323,7 @@ mod tests {
         ] {
             assert_eq!(config.pointer(pointer), Some(&want), "{pointer}");
         }
-        let half = parse(&variants()[3]);
+        let half = parse(&variants()[4]);
         assert_eq!(half.pointer("/ldap/tls/ca_cert_file"), Some(&"/etc/ssl/ldap.pem".into()));
         for unset in ["/ldap/bind_password", "/ldap/user_attr", "/kerberos/keytab_path", "/kerberos/krb5_conf"] {
             assert_eq!(half.pointer(unset), None, "{unset}");

@@ -11,6 +11,7 @@ mod config_yaml;
 mod files;
 #[cfg(test)]
 mod golden;
+mod percona;
 mod pod_template;
 mod prune;
 mod quantity;
@@ -34,6 +35,7 @@ pub use common::{
 };
 pub use config_map::{CONFIG_FILE, KRB5_CONF_FILE, config_map, hashed_text};
 pub use config_yaml::render;
+pub use percona::percona_cluster;
 pub use pod_template::OWN_ENV;
 pub use quantity::canonical;
 pub use rbac::rbac_yaml;

@@ -50,6 +50,15 @@ const POSTGRES_ENV: [(&str, &str, bool); 6] = [
     ("sslmode", "DITTOFS_DATABASE_POSTGRES_SSLMODE", true),
 ];
 
+/// The same for the Secret that Percona's operator makes.
+const PERCONA_ENV: [(&str, &str, bool); 5] = [
+    ("host", "DITTOFS_DATABASE_POSTGRES_HOST", false),
+    ("port", "DITTOFS_DATABASE_POSTGRES_PORT", true),
+    ("dbname", "DITTOFS_DATABASE_POSTGRES_DATABASE", false),
+    ("user", "DITTOFS_DATABASE_POSTGRES_USER", false),
+    ("password", "DITTOFS_DATABASE_POSTGRES_PASSWORD", false),
+];
+
 const CONFIG_VOLUME: &str = "config";
 const CONFIG_DIR: &str = "/config";
 const METADATA_DIR: &str = "/data/store/metadata";
@@ -165,8 +174,13 @@ fn env(server: &ValidatedServer) -> Vec<EnvVar> {
         from_secret("DITTOFS_CONTROLPLANE_SECRET", jwt, false),
         from_secret("DITTOFS_ADMIN_INITIAL_PASSWORD", password, false),
     ];
-    if let Database::Postgres { secret } = &server.database {
-        env.extend(POSTGRES_ENV.iter().map(|&(key, variable, optional)| {
+    let database = match &server.database {
+        Database::Sqlite { .. } => None,
+        Database::Postgres { secret } => Some((secret.clone(), POSTGRES_ENV.as_slice())),
+        Database::Percona => Some((names.percona_secret(), PERCONA_ENV.as_slice())),
+    };
+    for (secret, keys) in database {
+        env.extend(keys.iter().map(|&(key, variable, optional)| {
             from_secret(variable, SecretKey { name: secret.clone(), key: key.to_owned() }, optional)
         }));
     }

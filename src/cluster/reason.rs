@@ -33,11 +33,13 @@ pub enum Reason {
     AdapterServiceFailed,
     /// An object with our name is somebody else's.
     NotOwned,
+    /// The database of Percona's operator cannot be used.
+    PerconaNotReady,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -50,6 +52,7 @@ impl Reason {
         Self::AdminCredentialUnauthorized,
         Self::AdapterServiceFailed,
         Self::NotOwned,
+        Self::PerconaNotReady,
     ];
 
     /// As the API has it.
@@ -67,6 +70,7 @@ impl Reason {
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::NotOwned => "NotOwned",
+            Self::PerconaNotReady => "PerconaNotReady",
         }
     }
 
@@ -84,7 +88,8 @@ impl Reason {
             | Self::AuthAPIUnreachable
             | Self::AdminCredentialUnauthorized
             | Self::AdapterServiceFailed
-            | Self::NotOwned => NoticeKind::Warning,
+            | Self::NotOwned
+            | Self::PerconaNotReady => NoticeKind::Warning,
         }
     }
 
@@ -121,6 +126,10 @@ impl Reason {
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
             }
+            Self::PerconaNotReady => {
+                "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
+                 has not made it ready. A new server waits; one that runs is left as it is."
+            }
         }
     }
 
@@ -136,6 +145,7 @@ impl Reason {
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
         }
     }

@@ -20,6 +20,7 @@ pub mod defaults;
 pub mod directory;
 pub mod identity;
 pub mod network;
+pub mod percona;
 pub mod pod;
 pub mod rules;
 pub mod runtime;

@@ -49,8 +49,8 @@ pub const POLLING_REMEDY: &str = "use a Go duration of at least 1s, such as 30s"
 /// What to do about two equal ports.
 pub const PORTS_REMEDY: &str = "give nfs, smb, the API and the metrics endpoint different ports";
 /// What to do about a missing Secret of Postgres.
-pub const POSTGRES_REMEDY: &str =
-    "name the Secret with the connection in spec.database.postgresSecretRef.name, or use type sqlite";
+pub const POSTGRES_REMEDY: &str = "name the Secret with the connection in spec.database.postgresSecretRef.name, enable \
+    spec.percona, or use type sqlite";
 /// What to do about a blank text.
 pub const BLANK_REMEDY: &str = "give a value without blanks, or leave the field out for its default";
 /// What to do about a path.
@@ -258,11 +258,13 @@ pub fn not_blank(field: &str) -> Rule {
     rule("self.matches('^[^ \\\\t\\\\r\\\\n]+$')", says(field, BLANK_REMEDY))
 }
 
-/// Type postgres needs a Secret; an empty name is no reference.
+/// At `spec`: type postgres needs a Secret, the user's or that of Percona's operator; an empty name is no reference.
 pub fn postgres_needs_secret() -> Rule {
     Rule::new(
-        "!has(self.type) || self.type != 'postgres' || (has(self.postgresSecretRef) && \
-         has(self.postgresSecretRef.name) && self.postgresSecretRef.name != '')",
+        "!has(self.database) || !has(self.database.type) || self.database.type != 'postgres' || \
+         (has(self.database.postgresSecretRef) && has(self.database.postgresSecretRef.name) && \
+         self.database.postgresSecretRef.name != '') || \
+         (has(self.percona) && has(self.percona.enabled) && self.percona.enabled)",
     )
     .message(
         format!(
@@ -271,7 +273,7 @@ pub fn postgres_needs_secret() -> Rule {
         .as_str(),
     )
     .reason(Reason::FieldValueRequired)
-    .field_path(".postgresSecretRef")
+    .field_path(".database.postgresSecretRef")
 }
 
 /// A reference with a name has a key that a Secret can have.

@@ -55,20 +55,18 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
         one(&server.jwt.secret, names.jwt_secret(), "jwt-secret", "JWT signing key"),
         one(&server.admin.password, names.admin_secret(), "password", "admin password"),
     ];
-    if let Database::Postgres { secret } = &server.database {
-        let keys = [
-            ("host", true),
-            ("port", false),
-            ("database", true),
-            ("user", true),
-            ("password", true),
-            ("sslmode", false),
-        ];
-        uses.push(SecretUse {
-            name: secret.clone(),
-            keys: Keys::Named(keys.map(|(key, required)| UsedKey { key: key.to_owned(), required }).into()),
-            purpose: "database connection",
-        });
+    let postgres =
+        [("host", true), ("port", false), ("database", true), ("user", true), ("password", true), ("sslmode", false)];
+    let percona = [("host", true), ("port", false), ("dbname", true), ("user", true), ("password", true)];
+    let database = match &server.database {
+        Database::Sqlite { .. } => None,
+        Database::Postgres { secret } => Some((secret.clone(), postgres.as_slice())),
+        Database::Percona => Some((names.percona_secret(), percona.as_slice())),
+    };
+    if let Some((name, keys)) = database {
+        let used = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
+        let keys = Keys::Named(keys.iter().map(used).collect());
+        uses.push(SecretUse { name, keys, purpose: "database connection" });
     }
     let mut named = |secret: &Option<SecretKey>, purpose| {
         if let Some(SecretKey { name, key }) = secret.clone() {
@@ -143,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::build::render;
-    use crate::fixtures::{directory, everything, server};
+    use crate::fixtures::{directory, everything, percona_server, server};
     use crate::reconcile::{Metrics, Rollout};
 
     type Secrets = BTreeMap<SecretKey, Vec<u8>>;
@@ -262,7 +260,7 @@ mod tests {
     /// Every Secret key in the pod's environment is in the hash, and the other way round.
     #[test]
     fn the_hash_covers_exactly_what_the_pod_takes_from_secrets() {
-        for server in [server("files").build(), everything("files"), directory("files")] {
+        for server in [server("files").build(), everything("files"), directory("files"), percona_server("files")] {
             let input = crate::build::TemplateInput { config_hash: "x", adapters: &[], partition: 0 };
             let set = crate::build::stateful_set(&server, &input);
             let mut pod = set.spec.unwrap().template.spec.unwrap();

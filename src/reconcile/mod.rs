@@ -12,6 +12,7 @@ mod key;
 mod merge;
 mod names;
 mod object;
+pub mod percona;
 mod ports;
 mod problem;
 mod quantity;
@@ -40,6 +41,6 @@ pub use slot::Slot;
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount,
-    Metrics, ObservedAdapter, OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Metrics, ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

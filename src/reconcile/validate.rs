@@ -20,6 +20,7 @@ use super::{
 use crate::crd::{defaults, rules};
 
 mod directory;
+mod percona;
 
 const SERVICE_TYPES: [(&str, ServiceType); 3] = [
     ("ClusterIP", ServiceType::ClusterIp),
@@ -49,7 +50,11 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     }
     let storage = storage(&mut read, &spec);
     let cache = cache(&mut read, &spec);
-    let database = database(&mut read, &spec);
+    let percona = percona::percona(&mut read, &spec);
+    let database = match (database(&mut read, &spec, percona.is_some()), &percona) {
+        (_, Some(_)) => Database::Percona,
+        (given, None) => given,
+    };
     let api_port = {
         let control_plane = read.object(&spec, "controlPlane");
         read.port(&control_plane.child("port"), defaults::API_PORT)
@@ -80,6 +85,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         },
         storage,
         database,
+        percona,
         cache,
         api_port,
         ports,
@@ -169,7 +175,7 @@ fn cache(read: &mut Reader, spec: &Field<'_>) -> Cache {
     }
 }
 
-fn database(read: &mut Reader, spec: &Field<'_>) -> Database {
+fn database(read: &mut Reader, spec: &Field<'_>, percona: bool) -> Database {
     let database = read.object(spec, "database");
     let kind = database.child("type");
     let postgres = read.choice(&kind, false, &[("sqlite", false), ("postgres", true)]);
@@ -180,7 +186,7 @@ fn database(read: &mut Reader, spec: &Field<'_>) -> Database {
     if !secret.is_empty() {
         return Database::Postgres { secret };
     }
-    if postgres {
+    if postgres && !percona {
         read.note(&reference.path, "without a name while spec.database.type is \"postgres\"", rules::POSTGRES_REMEDY);
     }
     Database::Sqlite { path }

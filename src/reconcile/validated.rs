@@ -14,8 +14,10 @@ use k8s_openapi::api::core::v1::{
 use super::{Names, ServerKey};
 
 mod directory;
+mod percona;
 
 pub use directory::{Kerberos, Krb5Conf, Ldap, MachineAccount};
+pub use percona::{Percona, PerconaBackup};
 
 /// A `DittoServer` whose every field was checked, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub struct ValidatedServer {
     pub storage: Storage,
     /// `spec.database`.
     pub database: Database,
+    /// `spec.percona` when enabled; [`database`](Self::database) is then [`Database::Percona`].
+    pub percona: Option<Percona>,
     /// `spec.cache`.
     pub cache: Cache,
     /// `spec.controlPlane.port`.
@@ -111,6 +115,8 @@ pub enum Database {
         /// Name of the Secret.
         secret: String,
     },
+    /// The PostgreSQL cluster of `spec.percona`, whose connection is in the Secret that Percona's operator makes.
+    Percona,
 }
 
 /// Local cache of remote blocks.

@@ -17,6 +17,7 @@ mod life;
 mod metrics;
 mod monitoring;
 mod otlp;
+mod percona;
 mod polling;
 mod rollouts;
 mod runbooks;
