@@ -155,9 +155,10 @@ pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "events", "discovery"];
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "events", "discovery", "perconapgclusters"];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WRITTEN: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "perconapgclusters"];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
