@@ -143,6 +143,7 @@ pub const CONDITIONS: &[&str] = &[
     "Ready",
     "Available",
     "ConfigReady",
+    "DatabaseReady",
     "Progressing",
     "Authenticated",
     "AdaptersDiscovered",
