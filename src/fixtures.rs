@@ -15,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
     Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics, OnPortChange,
-    OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType,
+    Storage, ValidatedServer,
 };
 
 /// A server under construction.

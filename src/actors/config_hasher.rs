@@ -24,8 +24,8 @@ use super::trouble::Trouble;
 use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::percona::DatabaseFact;
+use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
     Decision, Keys, SecretKey, ServerKey, ValidatedServer, config_hash, decide, generation_for_hash, meta, secrets_used,
@@ -56,7 +56,17 @@ impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ConfigHasher, &deps);
-        Self { key, deps, peers, flight, last: None, failed: None, config_map: None, database: None, _lifeline: lifeline }
+        Self {
+            key,
+            deps,
+            peers,
+            flight,
+            last: None,
+            failed: None,
+            config_map: None,
+            database: None,
+            _lifeline: lifeline,
+        }
     }
 
     fn tell(&self) {

@@ -35,12 +35,8 @@ pub(super) const KEYTAB: Place = Place {
     path: "/kerberos/dittofs.keytab",
 };
 /// Configuration of Kerberos.
-pub(super) const KRB5_CONF: Place = Place {
-    volume: "kerberos-krb5",
-    directory: "/kerberos-krb5",
-    file: "krb5.conf",
-    path: "/kerberos-krb5/krb5.conf",
-};
+pub(super) const KRB5_CONF: Place =
+    Place { volume: "kerberos-krb5", directory: "/kerberos-krb5", file: "krb5.conf", path: "/kerberos-krb5/krb5.conf" };
 /// Keytab of the machine account.
 pub(super) const MACHINE_KEYTAB: Place = Place {
     volume: "kerberos-machine-keytab",

@@ -97,7 +97,10 @@ mod tests {
         assert_eq!(global["repo1-path"], "/pgbackrest/files/repo1");
         assert_eq!(global["repo1-s3-uri-style"], "path");
         assert_eq!(global["repo1-storage-verify-tls"], "y");
-        assert_eq!((&global["repo1-retention-full"], &global["repo1-retention-full-type"]), (&json!("9"), &json!("time")));
+        assert_eq!(
+            (&global["repo1-retention-full"], &global["repo1-retention-full-type"]),
+            (&json!("9"), &json!("time"))
+        );
     }
 
     #[test]

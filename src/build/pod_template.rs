@@ -179,7 +179,7 @@ fn env(server: &ValidatedServer) -> Vec<EnvVar> {
         Database::Postgres { secret } => Some((secret.clone(), POSTGRES_ENV.as_slice())),
         Database::Percona => Some((names.percona_secret(), PERCONA_ENV.as_slice())),
     };
-    for (secret, keys) in database {
+    if let Some((secret, keys)) = database {
         env.extend(keys.iter().map(|&(key, variable, optional)| {
             from_secret(variable, SecretKey { name: secret.clone(), key: key.to_owned() }, optional)
         }));

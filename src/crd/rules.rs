@@ -62,7 +62,8 @@ pub const SECRET_KEY_REMEDY: &str = "name the key of the Secret with letters, di
 /// What to do about an environment variable that is ours.
 pub const ENV_REMEDY: &str = "leave it out: the operator sets it itself";
 /// What to do about the address of a directory.
-pub const LDAP_URL_REMEDY: &str = "use ldaps:// or ldap:// and the directory's host, such as ldaps://dc.example.com:636";
+pub const LDAP_URL_REMEDY: &str =
+    "use ldaps:// or ldap:// and the directory's host, such as ldaps://dc.example.com:636";
 /// What to do about an empty distinguished name.
 pub const LDAP_NAME_REMEDY: &str = "give a distinguished name, such as DC=example,DC=com, or disable LDAP";
 /// What to do about a change of storage.

@@ -205,7 +205,9 @@ mod tests {
             })
             .build();
         assert_eq!(hash_of(&quiet), hash_of(&changed));
-        let read = server("files").with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into(), bearer_token: None })).build();
+        let read = server("files")
+            .with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into(), bearer_token: None }))
+            .build();
         assert_ne!(hash_of(&quiet), hash_of(&read));
     }
 

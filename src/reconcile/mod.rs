@@ -40,7 +40,8 @@ pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_service
 pub use slot::Slot;
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount,
-    Metrics, ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey,
+    ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

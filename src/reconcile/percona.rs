@@ -30,8 +30,10 @@ pub enum ClusterStep {
 fn is_ours(server: &ValidatedServer, live: &Value) -> bool {
     match controller_uid(live) {
         Some(uid) => uid == server.uid,
-        None => live.pointer("/metadata/labels").and_then(|labels| labels.get(INSTANCE_LABEL)?.as_str())
-            == Some(server.key.name.as_str()),
+        None => {
+            live.pointer("/metadata/labels").and_then(|labels| labels.get(INSTANCE_LABEL)?.as_str())
+                == Some(server.key.name.as_str())
+        }
     }
 }
 
@@ -130,7 +132,8 @@ impl DatabaseFact {
             Some("ready") => Self::ready(cluster),
             state => {
                 let state = state.filter(|state| !state.is_empty()).unwrap_or("not reported yet");
-                let text = format!("the state of PerconaPGCluster {cluster} is {state}; the server waits until it is ready");
+                let text =
+                    format!("the state of PerconaPGCluster {cluster} is {state}; the server waits until it is ready");
                 Self::not_ready(cluster, "PerconaNotReady", text)
             }
         }

@@ -34,7 +34,10 @@ fn spec() -> Value {
 }
 
 const SECRETS: [(&str, &[(&str, &str)]); 4] = [
-    ("ad", &[("bind", "bind-password-of-the-test"), ("bundle", "certificates-of-the-test"), ("unused", "nobody-reads")]),
+    (
+        "ad",
+        &[("bind", "bind-password-of-the-test"), ("bundle", "certificates-of-the-test"), ("unused", "nobody-reads")],
+    ),
     ("krb", &[("nfs", "keytab-of-the-nfs-service"), ("conf", "krb5-conf-of-the-test")]),
     ("machine", &[("secret", "machine-password-of-the-test"), ("keys", "keytab-of-the-machine")]),
     ("scrape", &[("value", "bearer-token-of-the-test")]),
@@ -52,10 +55,9 @@ const FILES: [(&str, &str, &str, &str); 5] = [
 /// The pod has each Secret where the server looks for it, and for nobody else.
 fn assert_wired(pod: &Value) {
     let dittofs = container(&pod["spec"]);
-    for (variable, secret, key) in [
-        ("DITTOFS_LDAP_BIND_PASSWORD", "ad", "bind"),
-        ("DITTOFS_KERBEROS_MACHINE_ACCOUNT_SECRET", "machine", "secret"),
-    ] {
+    for (variable, secret, key) in
+        [("DITTOFS_LDAP_BIND_PASSWORD", "ad", "bind"), ("DITTOFS_KERBEROS_MACHINE_ACCOUNT_SECRET", "machine", "secret")]
+    {
         let mut env = dittofs["env"].as_array().expect("variables").iter();
         let found = env.find(|found| found["name"] == variable).unwrap_or_else(|| panic!("no {variable}"));
         assert_eq!(found["valueFrom"]["secretKeyRef"], json!({"name": secret, "key": key}));

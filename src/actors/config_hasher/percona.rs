@@ -46,7 +46,12 @@ impl Run {
         if let Some((reason, text)) = &fact.problem
             && let Some(again) = self.trouble.failed(reason)
         {
-            warn!(namespace = self.key.namespace, name = self.key.name, why = text, "the database cannot be used{again}");
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                why = text,
+                "the database cannot be used{again}"
+            );
             let reason = if *reason == "NotOwned" { Reason::NotOwned } else { Reason::PerconaNotReady };
             let related = Some((Kind::PerconaPgCluster, name));
             self.deps.event_again(about, reason, "KeepDatabase", text.clone(), related, again.times);
@@ -75,7 +80,13 @@ impl Run {
             ClusterStep::SetOwner(object) => {
                 let written = deps.cluster.replace(KIND, &namespace, name, &object).await?;
                 let how = if wanted.delete_with_server { "goes with the server" } else { "outlives the server" };
-                info!(namespace, name = self.key.name, cluster, how, "the fate of the database's cluster follows the spec");
+                info!(
+                    namespace,
+                    name = self.key.name,
+                    cluster,
+                    how,
+                    "the fate of the database's cluster follows the spec"
+                );
                 self.done.did("update", format!("updated {KIND} {name}: it {how}"));
                 written
             }

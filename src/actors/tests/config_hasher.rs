@@ -315,7 +315,10 @@ fn a_database_of_percona_is_made_when_its_kind_is_served_and_the_hash_waits_unti
         setup.poke().await;
         assert_eq!(setup.last_hash(), HashInput::Held, "the Secret alone is not enough");
         assert_eq!(setup.last_fact_of_config(), ConfigFact::Valid { generation: 1 });
-        setup.bench.api.change(Kind::PerconaPgCluster, CLUSTER, |cluster| cluster["status"] = json!({"state": "ready"}));
+        setup
+            .bench
+            .api
+            .change(Kind::PerconaPgCluster, CLUSTER, |cluster| cluster["status"] = json!({"state": "ready"}));
         pass(10.0).await;
         assert!(matches!(setup.last_hash(), HashInput::Hash(_)), "{:?}", setup.last_hash());
         assert_eq!(database(&setup).problem, None);

@@ -500,7 +500,10 @@ fn the_database_of_percona_is_told_and_counts_only_where_there_is_one() {
     assert_eq!(ready["perconaClusterName"], "files-postgres");
     let waiting = database(Some("PerconaMissing")).derive();
     let told = condition_of(&waiting, "DatabaseReady");
-    assert_eq!((&told["status"], &told["reason"], &told["message"]), (&json!("False"), &json!("PerconaMissing"), &json!("why")));
+    assert_eq!(
+        (&told["status"], &told["reason"], &told["message"]),
+        (&json!("False"), &json!("PerconaMissing"), &json!("why"))
+    );
     assert_eq!(condition_of(&waiting, "Ready")["status"], "False");
     // A restarted operator repeats what stood there; without Percona there is nothing of it.
     let again = database(None).restarted().with(|world| world.database = None).derive();

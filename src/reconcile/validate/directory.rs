@@ -100,12 +100,10 @@ fn texts(read: &mut Reader, field: &Field<'_>) -> Vec<String> {
 }
 
 fn is_ldap_url(url: &str) -> bool {
-    let host = url.split_once("://").filter(|(scheme, _)| {
-        ["ldap", "ldaps"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
-    });
-    host.is_some_and(|(_, rest)| {
-        !rest.is_empty() && !rest.starts_with('/') && !rest.contains([' ', '\t', '\r', '\n'])
-    })
+    let host = url
+        .split_once("://")
+        .filter(|(scheme, _)| ["ldap", "ldaps"].iter().any(|known| scheme.eq_ignore_ascii_case(known)));
+    host.is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/') && !rest.contains([' ', '\t', '\r', '\n']))
 }
 
 fn is_something(text: &str) -> bool {
@@ -192,7 +190,8 @@ mod tests {
     #[test]
     fn what_is_not_enabled_is_as_if_it_were_not_there() {
         assert_eq!(with(&everything(false)), with(&json!({})));
-        let unused = json!({"ldap": {"url": "", "baseDN": "", "bindDN": ""}, "kerberos": {"machineAccount": {"enabled": true}}});
+        let unused =
+            json!({"ldap": {"url": "", "baseDN": "", "bindDN": ""}, "kerberos": {"machineAccount": {"enabled": true}}});
         assert_eq!(with(&unused), with(&json!({})), "enabled is false when it is not said");
     }
 

@@ -17,7 +17,8 @@ pub(super) fn percona(read: &mut Reader, spec: &Field<'_>) -> Option<Percona> {
             rules::CACHE_SIZE_REMEDY,
             |text| parse_bytes(text).is_ok_and(|bytes| bytes > 0),
         ),
-        storage_class: read.optional_text(&percona.child("storageClassName"), "use the name of a StorageClass", |_| true),
+        storage_class: read
+            .optional_text(&percona.child("storageClassName"), "use the name of a StorageClass", |_| true),
         database_name: given(read, &percona, "databaseName", defaults::PERCONA_DATABASE_NAME),
         backup: backup(read, &percona),
     };

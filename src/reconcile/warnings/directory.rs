@@ -8,7 +8,8 @@ use crate::reconcile::{Kerberos, Ldap, ValidatedServer};
 const PLAINTEXT: &str =
     "the server refuses to start with it; use ldaps://, or set startTLS, or allowPlaintext where that is meant";
 /// Advice about `ldap://` without encryption that was allowed.
-const PLAINTEXT_ALLOWED: &str = "the account's password crosses the network in the clear; use ldaps://, or set startTLS";
+const PLAINTEXT_ALLOWED: &str =
+    "the account's password crosses the network in the clear; use ldaps://, or set startTLS";
 
 /// Appends what is doubtful.
 pub(super) fn warn(server: &ValidatedServer, found: &mut Vec<Warning>) {

@@ -155,8 +155,17 @@ pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
 pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
 /// Values of `resource` of what is asked of the Kubernetes API.
-pub const RESOURCES: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "events", "discovery", "perconapgclusters"];
+pub const RESOURCES: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "pods",
+    "events",
+    "discovery",
+    "perconapgclusters",
+];
 /// Values of `resource` of what is written.
 pub const WRITTEN: &[&str] =
     &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "perconapgclusters"];
