@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{Database, OnSpecChange, SecretKey, ValidatedServer};
+use super::{ApiTls, Database, OnSpecChange, SecretKey, ValidatedServer};
 
 /// Names the layout of what is hashed; another layout must have another name.
 const LAYOUT: &[u8] = b"dittofs-config-hash/1";
@@ -88,6 +88,12 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
     if let Some(metrics) = &server.metrics {
         named(&metrics.bearer_token, "metrics bearer token");
     }
+    let mut files = |secret: Option<&str>, keys: &[&str], purpose| {
+        let keys = keys.iter().map(|key| UsedKey { key: (*key).to_owned(), required: true }).collect();
+        uses.extend(secret.map(|name| SecretUse { name: name.to_owned(), keys: Keys::Named(keys), purpose }));
+    };
+    files(server.api_tls.native(), &[ApiTls::CERTIFICATE, ApiTls::KEY], "TLS of the API");
+    files(server.api_tls.mutual(), &[ApiTls::CA], "the CA of the API's clients");
     uses
 }
 
@@ -141,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::build::render;
-    use crate::fixtures::{directory, everything, percona_server, server};
+    use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
     use crate::reconcile::{Metrics, Rollout};
 
     type Secrets = BTreeMap<SecretKey, Vec<u8>>;
@@ -262,19 +268,30 @@ mod tests {
     /// Every Secret key in the pod's environment is in the hash, and the other way round.
     #[test]
     fn the_hash_covers_exactly_what_the_pod_takes_from_secrets() {
-        for server in [server("files").build(), everything("files"), directory("files"), percona_server("files")] {
+        for server in [
+            server("files").build(),
+            everything("files"),
+            secured("files"),
+            mutual("files"),
+            directory("files"),
+            percona_server("files"),
+        ] {
             let input = crate::build::TemplateInput { config_hash: "x", adapters: &[], partition: 0 };
             let set = crate::build::stateful_set(&server, &input);
             let mut pod = set.spec.unwrap().template.spec.unwrap();
-            let environment = pod.containers.remove(0).env.unwrap().into_iter();
-            let mut own: Vec<_> = environment
+            let container = pod.containers.remove(0);
+            let files = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret).flat_map(|secret| {
+                let (name, optional) = (secret.secret_name.unwrap(), secret.optional == Some(true));
+                secret.items.unwrap().into_iter().map(move |item| used(&name, &item.key, !optional))
+            });
+            let mut own: Vec<_> = container
+                .env
+                .unwrap()
+                .into_iter()
                 .filter_map(|variable| variable.value_from?.secret_key_ref)
                 .map(|reference| used(&reference.name, &reference.key, reference.optional != Some(true)))
+                .chain(files)
                 .collect();
-            for secret in pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret) {
-                let name = secret.secret_name.unwrap();
-                own.extend(secret.items.unwrap().into_iter().map(|item| used(&name, &item.key, true)));
-            }
             let mut hashed = flat(&server);
             own.sort();
             hashed.sort();

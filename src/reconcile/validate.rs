@@ -4,6 +4,10 @@
 //! one such object must not stop the others. Fills in every default itself, checks all that the CEL rules check, and
 //! collects every problem instead of the first. Pure: the same object gives the same answer.
 
+mod directory;
+mod percona;
+mod tls;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,9 +22,6 @@ use super::{
     Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 use crate::crd::{defaults, rules};
-
-mod directory;
-mod percona;
 
 const SERVICE_TYPES: [(&str, ServiceType); 3] = [
     ("ClusterIP", ServiceType::ClusterIp),
@@ -55,10 +56,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         (_, Some(_)) => Database::Percona,
         (given, None) => given,
     };
-    let api_port = {
-        let control_plane = read.object(&spec, "controlPlane");
-        read.port(&control_plane.child("port"), defaults::API_PORT)
-    };
+    let (api_port, api_tls) = tls::control_plane(&mut read, &spec);
     let ports = {
         let ports = read.object(&spec, "ports");
         ClientPorts {
@@ -88,6 +86,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         percona,
         cache,
         api_port,
+        api_tls,
         ports,
         jwt,
         admin,

@@ -24,4 +24,5 @@ mod runbooks;
 mod seeded;
 mod services;
 mod supervision;
+mod tls;
 mod traces;
