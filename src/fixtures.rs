@@ -219,8 +219,8 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
 
 /// [`everything`] with a directory, Kerberos and a token for the metrics, each value its own.
 pub(crate) fn directory(name: &str) -> ValidatedServer {
-    fn secret(name: &str, key: &str) -> Option<SecretKey> {
-        Some(SecretKey { name: name.into(), key: key.into() })
+    fn secret(name: &str, key: &str) -> SecretKey {
+        SecretKey { name: name.into(), key: key.into() }
     }
     let mut server = everything(name);
     server.ldap = Some(Ldap {
@@ -229,13 +229,13 @@ pub(crate) fn directory(name: &str) -> ValidatedServer {
         allow_plaintext: false,
         base_dn: "DC=example,DC=com".into(),
         bind_dn: "CN=dittofs,DC=example,DC=com".into(),
-        bind_password: secret("ldap-bind", "bind-pass"),
+        bind_password: Some(secret("ldap-bind", "bind-pass")),
         user_attr: Some("uid".into()),
         realm: Some("USERS.EXAMPLE.COM".into()),
         idmap: Some("rid".into()),
         nested_groups: true,
         ca_cert_file: Some("/etc/ssl/ldap.pem".into()),
-        ca_secret: secret("ldap-ca", "bundle.pem"),
+        ca_secret: Some(secret("ldap-ca", "bundle.pem")),
         insecure_skip_verify: false,
     });
     server.kerberos = Some(Kerberos {
@@ -243,18 +243,18 @@ pub(crate) fn directory(name: &str) -> ValidatedServer {
         realm: Some("EXAMPLE.COM".into()),
         netbios_domain: Some("EXAMPLE".into()),
         dns_domain: Some("example.com".into()),
-        keytab: secret("krb-keytab", "nfs.keytab"),
-        krb5_conf_secret: secret("krb-conf", "conf"),
+        keytab: Some(secret("krb-keytab", "nfs.keytab")),
+        krb5_conf_secret: Some(secret("krb-conf", "conf")),
         krb5_conf: Some(Krb5Conf::Path("/etc/krb5.conf".into())),
         machine_account: Some(MachineAccount {
             account_name: Some("FILES$".into()),
-            secret: secret("machine", "machine-pass"),
-            keytab: secret("machine-keytab", "own.keytab"),
+            secret: Some(secret("machine", "machine-pass")),
+            keytab: Some(secret("machine-keytab", "own.keytab")),
             dc_address: vec!["dc1.example.com".into(), "dc2.example.com:445".into()],
         }),
     });
     if let Some(metrics) = &mut server.metrics {
-        metrics.bearer_token = secret("scrape", "scrape-token");
+        metrics.bearer_token = Some(secret("scrape", "scrape-token"));
     }
     server
 }

@@ -64,29 +64,29 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
         Database::Percona => Some((names.percona_secret(), percona.as_slice())),
     };
     if let Some((name, keys)) = database {
-        let used = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
-        let keys = Keys::Named(keys.iter().map(used).collect());
+        let of = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
+        let keys = Keys::Named(keys.iter().map(of).collect());
         uses.push(SecretUse { name, keys, purpose: "database connection" });
     }
-    let mut named = |secret: &Option<SecretKey>, purpose| {
+    let mut value = |secret: &Option<SecretKey>, purpose| {
         if let Some(SecretKey { name, key }) = secret.clone() {
             uses.push(SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose });
         }
     };
     if let Some(ldap) = &server.ldap {
-        named(&ldap.bind_password, "LDAP bind password");
-        named(&ldap.ca_secret, "LDAP CA certificates");
+        value(&ldap.bind_password, "LDAP bind password");
+        value(&ldap.ca_secret, "LDAP CA certificates");
     }
     if let Some(kerberos) = &server.kerberos {
-        named(&kerberos.keytab, "Kerberos keytab");
-        named(&kerberos.krb5_conf_secret, "krb5.conf");
+        value(&kerberos.keytab, "Kerberos keytab");
+        value(&kerberos.krb5_conf_secret, "krb5.conf");
         if let Some(account) = &kerberos.machine_account {
-            named(&account.secret, "machine account password");
-            named(&account.keytab, "machine account keytab");
+            value(&account.secret, "machine account password");
+            value(&account.keytab, "machine account keytab");
         }
     }
     if let Some(metrics) = &server.metrics {
-        named(&metrics.bearer_token, "metrics bearer token");
+        value(&metrics.bearer_token, "metrics bearer token");
     }
     let mut files = |secret: Option<&str>, keys: &[&str], purpose| {
         let keys = keys.iter().map(|key| UsedKey { key: (*key).to_owned(), required: true }).collect();
@@ -268,7 +268,7 @@ mod tests {
     /// Every Secret key in the pod's environment is in the hash, and the other way round.
     #[test]
     fn the_hash_covers_exactly_what_the_pod_takes_from_secrets() {
-        for server in [
+        for server in vec![
             server("files").build(),
             everything("files"),
             secured("files"),

@@ -122,8 +122,8 @@ mod tests {
         validate(&json!({"metadata": {"name": "a", "namespace": "b", "uid": "c"}, "spec": spec})).unwrap()
     }
 
-    fn key(name: &str, key: &str) -> Option<SecretKey> {
-        Some(SecretKey { name: name.to_owned(), key: key.to_owned() })
+    fn key(name: &str, key: &str) -> SecretKey {
+        SecretKey { name: name.to_owned(), key: key.to_owned() }
     }
 
     fn everything(enabled: bool) -> Value {
@@ -157,13 +157,13 @@ mod tests {
                 allow_plaintext: true,
                 base_dn: "DC=x".to_owned(),
                 bind_dn: "CN=y".to_owned(),
-                bind_password: key("n1", "k1"),
+                bind_password: Some(key("n1", "k1")),
                 user_attr: Some("uid".to_owned()),
                 realm: Some("R1".to_owned()),
                 idmap: Some("rid".to_owned()),
                 nested_groups: true,
                 ca_cert_file: Some("/ca.pem".to_owned()),
-                ca_secret: key("n2", "k2"),
+                ca_secret: Some(key("n2", "k2")),
                 insecure_skip_verify: true,
             })
         );
@@ -174,13 +174,13 @@ mod tests {
                 realm: Some("R2".to_owned()),
                 netbios_domain: Some("NB".to_owned()),
                 dns_domain: Some("dns".to_owned()),
-                keytab: key("n3", "k3"),
-                krb5_conf_secret: key("n4", "k4"),
+                keytab: Some(key("n3", "k3")),
+                krb5_conf_secret: Some(key("n4", "k4")),
                 krb5_conf: Some(Krb5Conf::Path("/etc/krb5.conf".to_owned())),
                 machine_account: Some(MachineAccount {
                     account_name: Some("X$".to_owned()),
-                    secret: key("n5", "k5"),
-                    keytab: key("n6", "k6"),
+                    secret: Some(key("n5", "k5")),
+                    keytab: Some(key("n6", "k6")),
                     dc_address: vec!["dc1".to_owned(), "dc2:445".to_owned()],
                 }),
             })

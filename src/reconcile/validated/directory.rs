@@ -3,6 +3,7 @@
 use super::SecretKey;
 
 /// An LDAP directory that the server asks.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the server's configuration")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ldap {
     /// `ldap://…` or `ldaps://…`, with a host.
