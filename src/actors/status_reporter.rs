@@ -22,7 +22,9 @@ use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
 use crate::reconcile::percona::DatabaseFact;
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::status::{
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
+};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
@@ -40,6 +42,7 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
 }
 
@@ -117,6 +120,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
+            Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -258,6 +262,7 @@ impl Run {
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            snapshots: self.facts.snapshots.as_ref(),
             stateful_set: set.as_deref(),
             live_services: &services,
             warnings: &doubts,

@@ -11,6 +11,7 @@ mod config_yaml;
 mod files;
 #[cfg(test)]
 mod golden;
+mod nfs_ports;
 mod percona;
 mod pod_template;
 mod prune;
@@ -36,6 +37,7 @@ pub use common::{
 };
 pub use config_map::{CONFIG_FILE, KRB5_CONF_FILE, config_map, hashed_text};
 pub use config_yaml::render;
+pub use nfs_ports::nfs_ports;
 pub use percona::percona_cluster;
 pub use pod_template::OWN_ENV;
 pub use quantity::canonical;

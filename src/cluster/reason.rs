@@ -27,8 +27,12 @@ pub enum Reason {
     AuthFailed,
     /// The API of the server does not answer.
     AuthAPIUnreachable,
-    /// The server refuses the administrator.
+    /// The server refuses the administrator who is to set up the operator's account.
+    AdminBootstrapUnauthorized,
+    /// The server refuses the administrator whom a session was to be opened for.
     AdminCredentialUnauthorized,
+    /// The server does not take a snapshot policy.
+    SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
     /// An object with our name is somebody else's.
@@ -39,7 +43,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -49,7 +53,9 @@ impl Reason {
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
+        Self::AdminBootstrapUnauthorized,
         Self::AdminCredentialUnauthorized,
+        Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
         Self::NotOwned,
         Self::PerconaNotReady,
@@ -67,7 +73,9 @@ impl Reason {
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
+            Self::AdminBootstrapUnauthorized => "AdminBootstrapUnauthorized",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
+            Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::NotOwned => "NotOwned",
             Self::PerconaNotReady => "PerconaNotReady",
@@ -86,7 +94,9 @@ impl Reason {
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
             | Self::AdminCredentialUnauthorized
+            | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
             | Self::NotOwned
             | Self::PerconaNotReady => NoticeKind::Warning,
@@ -116,9 +126,17 @@ impl Reason {
             Self::AuthAPIUnreachable => {
                 "The server's API gave no answer although its pod is ready. Services stay as they are."
             }
-            Self::AdminCredentialUnauthorized => {
+            Self::AdminBootstrapUnauthorized => {
                 "The server refused the administrator's password that the Secret has: the operator cannot set up its \
-                 account."
+                 account. It is tried again with growing pauses, and at once when the Secret changes."
+            }
+            Self::AdminCredentialUnauthorized => {
+                "The server refused the administrator's password that the Secret has: snapshot policies are not \
+                 applied, and the NFS adapter's further ports not read. It is tried again with growing pauses, and at \
+                 once when the Secret changes."
+            }
+            Self::SnapshotPolicyFailed => {
+                "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
                 "The Service of an adapter could not be written or deleted. It is tried again."
@@ -143,7 +161,13 @@ impl Reason {
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
-            Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
+            Self::AuthFailed
+            | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
+            | Self::AdminCredentialUnauthorized => "{error}",
+            Self::SnapshotPolicyFailed => {
+                "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
+            }
             Self::AdapterServiceFailed => "Service {name}: {error}",
             Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",

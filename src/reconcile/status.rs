@@ -4,11 +4,14 @@
 //! applied, `configHash` is what the StatefulSet carries, and while nothing valid is known (a fresh operator, a
 //! server that does not answer) what stood there before stays.
 
+mod snapshots;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+pub use self::snapshots::SnapshotsFact;
 use super::object::meta;
 use super::percona::DatabaseFact;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
@@ -122,6 +125,8 @@ pub struct Observed<'a> {
     pub ports: Option<&'a PortsFact>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
+    /// AdapterPoller.
+    pub snapshots: Option<&'a SnapshotsFact>,
     /// The StatefulSet as last seen.
     pub stateful_set: Option<&'a Value>,
     /// The Services of this server as last seen.
@@ -184,6 +189,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         warnings_condition(&seen),
     ];
     conditions.extend(database_condition(&seen));
+    conditions.extend(snapshots::snapshots_condition(&seen));
     let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
     conditions.insert(0, ready_condition);
 

@@ -6,6 +6,7 @@
 
 mod directory;
 mod percona;
+mod snapshots;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -103,6 +104,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         metrics,
         logging: logging(&mut read, &spec),
         rollout: rollout(&mut read, &spec),
+        snapshot_policies: snapshots::snapshot_policies(&mut read, &spec),
         termination_grace_period_seconds: read.integer(
             &spec.child("terminationGracePeriodSeconds"),
             defaults::TERMINATION_GRACE_PERIOD_SECONDS,
