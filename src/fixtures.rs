@@ -25,7 +25,6 @@ pub(crate) struct ServerFixture(ValidatedServer);
 
 /// A server called `name` with nothing set but what is required.
 pub(crate) fn server(name: &str) -> ServerFixture {
-    let settings = ServiceSettings { service_type: ServiceType::LoadBalancer, annotations: BTreeMap::new() };
     ServerFixture(ValidatedServer {
         key: ServerKey::new("default", name),
         uid: format!("uid-of-{name}"),
@@ -46,9 +45,13 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         kerberos: None,
         polling_interval: Duration::from_secs(30),
         stop_grace_period: Duration::from_secs(35),
-        adapter_services: settings.clone(),
-        service: settings,
+        adapter_services: ServiceSettings::default(),
+        per_adapter: BTreeMap::new(),
+        api_service: ServiceSettings::default(),
+        api_type_field: "spec.service.type",
+        file_service: ServiceSettings::default(),
         file_service_enabled: true,
+        idle_service_fields: vec![],
         metrics: None,
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },
@@ -82,6 +85,21 @@ impl ServerFixture {
     /// The server.
     pub(crate) fn build(self) -> ValidatedServer {
         self.0
+    }
+}
+
+/// Settings of a load balancer with every field set, its texts marked with `mark`.
+pub(crate) fn service_settings(mark: &str) -> ServiceSettings {
+    let map = |key: &str| BTreeMap::from([(format!("example.com/{key}-{mark}"), format!("{mark}-{key}"))]);
+    ServiceSettings {
+        service_type: ServiceType::LoadBalancer,
+        annotations: map("note"),
+        labels: map("team"),
+        load_balancer_class: Some(format!("example.com/{mark}")),
+        load_balancer_source_ranges: vec!["192.0.2.0/24".into(), "2001:db8::/32".into()],
+        external_traffic_policy: Some("Local"),
+        ip_family_policy: Some("PreferDualStack"),
+        ip_families: vec!["IPv6", "IPv4"],
     }
 }
 
@@ -194,9 +212,11 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.admin = Admin { username: "boss".into(), password: Some(secret("own-admin", "pass")) };
             s.polling_interval = Duration::from_secs(7);
             s.stop_grace_period = Duration::from_secs(41);
-            s.adapter_services =
-                ServiceSettings { service_type: ServiceType::NodePort, annotations: map("adapters", "only") };
-            s.service = ServiceSettings { service_type: ServiceType::ClusterIp, annotations: map("service", "only") };
+            let settings =
+                |service_type, annotations| ServiceSettings { service_type, annotations, ..ServiceSettings::default() };
+            s.adapter_services = settings(ServiceType::NodePort, map("adapters", "only"));
+            s.api_service = settings(ServiceType::ClusterIp, map("service", "only"));
+            s.file_service = s.api_service.clone();
             s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into(), bearer_token: None });
             s.logging = Logging { level: "WARN".into(), format: "text".into(), output: "stderr".into() };
             s.rollout = Rollout { on_port_change: OnPortChange::Immediate, on_spec_change: OnSpecChange::WhenNeeded };

@@ -38,6 +38,20 @@ const ADDED: &[&str] = &[
     "status.lastChange",
     "metadata",
     "spec.service.type",
+    "spec.apiService",
+    "spec.adapterServices.perAdapter",
+    "spec.service.labels",
+    "spec.service.loadBalancerClass",
+    "spec.service.loadBalancerSourceRanges",
+    "spec.service.externalTrafficPolicy",
+    "spec.service.ipFamilyPolicy",
+    "spec.service.ipFamilies",
+    "spec.adapterServices.labels",
+    "spec.adapterServices.loadBalancerClass",
+    "spec.adapterServices.loadBalancerSourceRanges",
+    "spec.adapterServices.externalTrafficPolicy",
+    "spec.adapterServices.ipFamilyPolicy",
+    "spec.adapterServices.ipFamilies",
 ];
 
 fn later(path: &str) -> bool {

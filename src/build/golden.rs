@@ -8,11 +8,23 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
+use crate::fixtures::{directory, everything, mutual, percona_server, secured, server, service_settings};
 use crate::reconcile::ValidatedServer;
 
 fn minimal() -> ValidatedServer {
     server("files").namespace("tenant").uid("0b1c2d3e-0000-4000-8000-00000000cafe").build()
+}
+
+/// A server whose Services have every field set, each Service its own.
+fn services() -> ValidatedServer {
+    let minimal = minimal();
+    ValidatedServer {
+        api_service: service_settings("api"),
+        file_service: service_settings("file"),
+        adapter_services: service_settings("adapters"),
+        per_adapter: [("nfs".to_owned(), service_settings("nfs"))].into(),
+        ..minimal
+    }
 }
 
 fn value(object: impl Serialize) -> Value {
@@ -75,6 +87,11 @@ fn both() -> Vec<(String, Value)> {
     let read = objects(&served, &fresh_server_adapters(), served.ports.into()).into_iter();
     let read = read.filter(|(name, _)| ["config-map", "stateful-set"].contains(&name.as_str()));
     all.extend(read.map(|(name, object)| (format!("percona-{name}"), object)));
+    let services = services();
+    let only = ["service-api", "service-file", "service-adapter-nfs", "service-adapter-smb"];
+    let services = objects(&services, &fresh_server_adapters(), services.ports.into()).into_iter();
+    let services = services.filter(|(name, _)| only.contains(&name.as_str()));
+    all.extend(services.map(|(name, object)| (format!("services-{name}"), object)));
     all
 }
 

@@ -139,7 +139,8 @@ impl Reason {
                 "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
-                "The Service of an adapter could not be written or deleted. It is tried again."
+                "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
+                 the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
             }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."

@@ -25,6 +25,8 @@ pub mod pod;
 pub mod rules;
 pub mod runtime;
 mod schema;
+pub mod service;
+pub mod service_rules;
 pub mod snapshots;
 pub mod spec;
 pub mod status;

@@ -1,6 +1,4 @@
-//! Ports, Services, adapter discovery and metrics of the spec.
-
-use std::collections::BTreeMap;
+//! Ports, adapter discovery and metrics of the spec.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -69,40 +67,6 @@ pub struct AdapterDiscoverySpec {
     #[schemars(length(max = 64))]
     #[x_kube(validation = rules::duration_not_negative("spec.adapterDiscovery.stopGracePeriod"))]
     pub stop_grace_period: String,
-}
-
-/// What may be chosen of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceSpec {
-    /// Type of the Service.
-    #[serde(default, rename = "type")]
-    pub service_type: ServiceTypeSpec,
-    /// Annotations of the Service; one that is taken out here is removed there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
-}
-
-/// Type of a Service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum ServiceTypeSpec {
-    /// Inside the cluster only.
-    ClusterIP,
-    /// A port of every node.
-    NodePort,
-    #[default]
-    /// An address of its own.
-    LoadBalancer,
-}
-
-/// The Service with the conventional file ports.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FileServiceSpec {
-    /// Whether there is a `-file` Service.
-    #[serde(default = "defaults::yes")]
-    pub enabled: bool,
 }
 
 /// The server's metrics endpoint.

@@ -112,6 +112,9 @@ pub const TAKEN_PATHS: [&str; 9] = [
     "/metrics-token",
 ];
 
+/// Directories of the container that TLS takes.
+pub const TLS_PATHS: [&str; 2] = ["/tls", "/tls-client-ca"];
+
 /// The ports that must differ from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
@@ -171,7 +174,7 @@ pub fn server_name() -> Rule {
         ),
         format!(
             "'metadata.name is \"%s\" (%d characters): {NAME_REMEDY}, at most {max} characters, so that the names of its \
-             Services fit'.format([self.metadata.name, size(self.metadata.name)])"
+             objects fit'.format([self.metadata.name, size(self.metadata.name)])"
         ),
     )
     .optional_old_self(true)
@@ -346,6 +349,19 @@ pub fn tls_needs_certificate() -> Rule {
         )
         .reason(Reason::FieldValueRequired)
         .field_path(".certSecretName")
+}
+
+/// With TLS the content volume stays clear of the certificates, too.
+pub fn cache_clear_of_tls() -> Rule {
+    let taken = TLS_PATHS.map(|path| format!("'{path}'")).join(", ");
+    rule(
+        format!(
+            "!has(self.controlPlane) || !has(self.controlPlane.tls) || !self.controlPlane.tls || !has(self.cache) || \
+             !has(self.cache.path) || ![{taken}].exists(t, self.cache.path == t || self.cache.path.startsWith(t + '/'))"
+        ),
+        format!("'spec.cache.path is \"' + self.cache.path + '\": {MOUNT_REMEDY} ({})'", TLS_PATHS.join(", ")),
+    )
+    .field_path(".cache.path")
 }
 
 /// A reference with a name has a key that a Secret can have.

@@ -205,7 +205,9 @@ mod tests {
                 s.polling_interval *= 2;
                 s.ports.nfs = 3049;
                 s.adapter_services.annotations.insert("a".into(), "b".into());
-                s.service.annotations.insert("a".into(), "b".into());
+                s.api_service.annotations.insert("a".into(), "b".into());
+                s.file_service.labels.insert("a".into(), "b".into());
+                s.per_adapter.insert("nfs".into(), s.adapter_services.clone());
                 s.file_service_enabled = false;
                 s.image = "other".into();
             })

@@ -501,9 +501,17 @@ fn adapters(seen: &Observed<'_>, status: &mut Map<String, Value>) {
     status.insert("activeAdapters".into(), json!(types.join(", ")));
 }
 
+/// The address at which a load balancer serves: the first that it has, without a port. A Service that is none any more
+/// may still show one for a moment.
 fn endpoint(service: &Value) -> Option<&str> {
-    let ingress = service.pointer("/status/loadBalancer/ingress/0")?;
-    ingress.get("ip").or_else(|| ingress.get("hostname"))?.as_str()
+    if service.pointer("/spec/type").and_then(Value::as_str) != Some("LoadBalancer") {
+        return None;
+    }
+    let ingress = service.pointer("/status/loadBalancer/ingress")?.as_array()?;
+    ingress.iter().find_map(|entry| {
+        let address = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        address("ip").or_else(|| address("hostname"))
+    })
 }
 
 fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a Value> {

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 
-use super::{ApiTls, Names, ServerKey, SnapshotPolicy};
+use super::{ApiTls, IdleFields, Names, ServerKey, ServiceSettings, SnapshotPolicy};
 
 mod directory;
 mod percona;
@@ -60,12 +60,20 @@ pub struct ValidatedServer {
     pub polling_interval: Duration,
     /// `spec.adapterDiscovery.stopGracePeriod`.
     pub stop_grace_period: Duration,
-    /// `spec.adapterServices`.
+    /// `spec.adapterServices`, what all adapters have in common.
     pub adapter_services: ServiceSettings,
-    /// `spec.service`, for the `-api` and `-file` Services.
-    pub service: ServiceSettings,
+    /// `spec.adapterServices.perAdapter`, each merged over the common ones.
+    pub per_adapter: BTreeMap<String, ServiceSettings>,
+    /// `spec.apiService` merged over `spec.service`.
+    pub api_service: ServiceSettings,
+    /// The field that the type of the API's Service comes from.
+    pub api_type_field: &'static str,
+    /// `spec.fileService` merged over `spec.service`.
+    pub file_service: ServiceSettings,
     /// `spec.fileService.enabled`.
     pub file_service_enabled: bool,
+    /// Fields of Services that are set and have no effect.
+    pub idle_service_fields: Vec<IdleFields>,
     /// `spec.metrics` when enabled.
     pub metrics: Option<Metrics>,
     /// `spec.logging`.
@@ -90,6 +98,11 @@ impl ValidatedServer {
     /// Names of this server's objects.
     pub fn names(&self) -> Names {
         Names::new(&self.key.name)
+    }
+
+    /// What was chosen of the Service of an adapter.
+    pub fn adapter_settings(&self, adapter_type: &str) -> &ServiceSettings {
+        self.per_adapter.get(adapter_type).unwrap_or(&self.adapter_services)
     }
 }
 
@@ -168,37 +181,6 @@ pub struct Admin {
     pub username: String,
     /// The password; the operator makes one when unset.
     pub password: Option<SecretKey>,
-}
-
-/// Type of a Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ServiceType {
-    /// `ClusterIP`.
-    ClusterIp,
-    /// `NodePort`.
-    NodePort,
-    /// `LoadBalancer`.
-    LoadBalancer,
-}
-
-impl ServiceType {
-    /// The text that Kubernetes uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIp => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
-        }
-    }
-}
-
-/// What the user may choose of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceSettings {
-    /// `type`.
-    pub service_type: ServiceType,
-    /// Annotations to set; one that is taken out here is removed.
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// The server's metrics endpoint.

@@ -69,10 +69,11 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     if let Some(adapters) = observed {
         adapter_warnings(server, adapters, &mut found);
     }
-    if server.service.service_type != ServiceType::ClusterIp && !server.api_tls.is_spoken() {
+    let api_type = server.api_service.service_type;
+    if api_type != ServiceType::ClusterIp && !server.api_tls.is_spoken() {
         found.push(Warning::new(
-            "spec.service.type",
-            &server.service.service_type.as_str(),
+            server.api_type_field,
+            &api_type.as_str(),
             "the API is reachable from outside the cluster and is not encrypted; use ClusterIP, or restrict who reaches it",
         ));
     }
@@ -80,6 +81,16 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
         && metrics.port < FIRST_UNPRIVILEGED
     {
         found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
+    }
+    for idle in &server.idle_service_fields {
+        found.push(Warning::new(
+            &format!("the type of {}", idle.place),
+            &idle.service_type.as_str(),
+            &format!(
+                "what does nothing on such a Service is {}; take it out, or choose a type that it is for",
+                idle.fields.join(", ")
+            ),
+        ));
     }
     found
 }

@@ -24,6 +24,7 @@ mod portmapper;
 mod rollouts;
 mod runbooks;
 mod seeded;
+mod service_fields;
 mod services;
 mod snapshots;
 mod supervision;

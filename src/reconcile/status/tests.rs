@@ -40,7 +40,7 @@ fn set(pods: i64, update: &str) -> Value {
 fn service(adapter: &str, port: u16, ingress: &Value) -> Arc<Value> {
     Arc::new(json!({
         "metadata": {"name": format!("files-adapter-{adapter}")},
-        "spec": {"ports": [{"port": port}]},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port}]},
         "status": {"loadBalancer": {"ingress": ingress}},
     }))
 }
@@ -367,6 +367,28 @@ fn the_adapters_are_those_with_a_service_and_their_address_is_its() {
     assert_eq!((&none["adapters"], &none["activeAdapters"]), (&json!([]), &json!("")));
     let unknown = healthy().with(|w| w.adapters = None).derive();
     assert_eq!(unknown.get("adapters"), None, "nothing is claimed before the first answer");
+}
+
+#[test]
+fn an_endpoint_is_the_first_address_of_a_load_balancer() {
+    let endpoint = |kind: &str, ingress: Value| {
+        let mut nfs = service("nfs", 12049, &ingress);
+        Arc::make_mut(&mut nfs)["spec"]["type"] = json!(kind);
+        let status = healthy().with(|w| w.live = vec![nfs]).derive();
+        status["adapters"][0]["endpoint"].as_str().map(str::to_owned)
+    };
+    for (ingress, expected) in [
+        (json!([]), None),
+        (json!([{"ip": "192.0.2.1"}]), Some("192.0.2.1")),
+        (json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]), Some("2001:db8::1")),
+        (json!([{"hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ip": "", "hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ipMode": "VIP"}, {"ip": "192.0.2.2"}]), Some("192.0.2.2")),
+    ] {
+        assert_eq!(endpoint("LoadBalancer", ingress.clone()).as_deref(), expected, "{ingress}");
+        assert_eq!(endpoint("NodePort", ingress.clone()), None, "an address that it had");
+        assert_eq!(endpoint("ClusterIP", ingress), None);
+    }
 }
 
 #[test]
