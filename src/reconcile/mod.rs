@@ -51,9 +51,7 @@ pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, pa
 pub use validate::validate;
 pub use validated::{
     AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
-    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey,
-    ServiceSettings, ServiceType, Storage, ValidatedServer,
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, Storage, ValidatedServer,
+    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, Storage,
+    ValidatedServer,
 };
 pub use warnings::{Warning, warnings};
