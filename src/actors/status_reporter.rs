@@ -22,6 +22,7 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::status::{
     ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
 };
@@ -37,6 +38,7 @@ const GATHER: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, Default)]
 struct Facts {
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
@@ -116,6 +118,7 @@ impl Handler<Report> for StatusReporter {
     fn handle(&mut self, message: Report, ctx: &mut Self::Context) {
         match message.fact {
             Fact::Config(fact) => self.facts.config = Some(fact),
+            Fact::Database(fact) => self.facts.database = fact,
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
@@ -264,6 +267,7 @@ impl Run {
             paused: spec.paused.then_some(held.as_slice()),
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
+            database: self.facts.database.as_ref(),
             poll: self.facts.poll.as_ref(),
             adapters,
             ports: self.facts.ports.as_ref(),

@@ -43,11 +43,13 @@ pub enum Reason {
     CleanupTimeout,
     /// An object with our name is somebody else's.
     NotOwned,
+    /// The database of Percona's operator cannot be used.
+    PerconaNotReady,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -65,6 +67,7 @@ impl Reason {
         Self::AdapterServiceFailed,
         Self::CleanupTimeout,
         Self::NotOwned,
+        Self::PerconaNotReady,
     ];
 
     /// As the API has it.
@@ -87,6 +90,7 @@ impl Reason {
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::CleanupTimeout => "CleanupTimeout",
             Self::NotOwned => "NotOwned",
+            Self::PerconaNotReady => "PerconaNotReady",
         }
     }
 
@@ -109,7 +113,8 @@ impl Reason {
             | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
             | Self::CleanupTimeout
-            | Self::NotOwned => NoticeKind::Warning,
+            | Self::NotOwned
+            | Self::PerconaNotReady => NoticeKind::Warning,
         }
     }
 
@@ -167,6 +172,10 @@ impl Reason {
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
             }
+            Self::PerconaNotReady => {
+                "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
+                 has not made it ready. A new server waits; one that runs is left as it is."
+            }
         }
     }
 
@@ -191,6 +200,7 @@ impl Reason {
             }
             Self::AdapterServiceFailed => "Service {name}: {error}",
             Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
+            Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
         }
     }

@@ -18,8 +18,10 @@
 pub mod annotations;
 pub mod database;
 pub mod defaults;
+pub mod directory;
 pub mod identity;
 pub mod network;
+pub mod percona;
 pub mod pod;
 pub mod rules;
 pub mod runtime;

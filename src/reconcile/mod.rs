@@ -16,6 +16,7 @@ mod merge;
 mod names;
 pub mod nfs;
 mod object;
+pub mod percona;
 mod ports;
 mod problem;
 mod quantity;
@@ -50,7 +51,8 @@ pub use slot::Slot;
 pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, Storage,
+    ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 pub use self::snapshots::SnapshotsFact;
 use super::object::meta;
+use super::percona::DatabaseFact;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
 use crate::crd::annotations::PAUSED;
@@ -119,6 +120,8 @@ pub struct Observed<'a> {
     pub server: Result<&'a ValidatedServer, &'a str>,
     /// ConfigHasher.
     pub config: Option<&'a ConfigFact>,
+    /// ConfigHasher: the database of Percona's operator.
+    pub database: Option<&'a DatabaseFact>,
     /// AdapterPoller.
     pub poll: Option<&'a PollFact>,
     /// Adapters of the last valid answer.
@@ -191,6 +194,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         warnings_condition(&seen),
     ];
     conditions.extend(seen.paused.map(paused_condition));
+    conditions.extend(database_condition(&seen));
     conditions.extend(snapshots::snapshots_condition(&seen));
     let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
     conditions.insert(0, ready_condition);
@@ -208,6 +212,11 @@ pub fn derive(seen: Observed<'_>) -> Value {
         .and_then(|set| set.pointer("/spec/template/metadata/annotations")?.get(CONFIG_HASH_ANNOTATION)?.as_str());
     if let Some(hash) = hash {
         status.insert("configHash".into(), json!(hash));
+    }
+    if seen.server.is_ok_and(|server| server.percona.is_some()) {
+        let known = seen.database.map(|database| json!(database.cluster));
+        let before = || seen.previous.and_then(|previous| previous.get("perconaClusterName")).cloned();
+        status.extend(known.or_else(before).map(|name| ("perconaClusterName".to_owned(), name)));
     }
     adapters(&seen, &mut status);
     if let Some(change) = seen.change {
@@ -228,7 +237,7 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
     let mut patch = derived.as_object().cloned().unwrap_or_default();
     let previous = previous.and_then(Value::as_object);
     let mut differs = false;
-    for field in ["observedGeneration", "configHash", "adapters", "activeAdapters"] {
+    for field in ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters"] {
         if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
             patch.insert(field.to_owned(), Value::Null);
             differs = true;
@@ -286,7 +295,7 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
     }
     for other in others {
         let must = match other.kind {
-            "ConfigReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
+            "ConfigReady" | "DatabaseReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
             "Progressing" => Truth::No,
             _ => continue,
         };
@@ -353,6 +362,19 @@ fn config_condition(seen: &Observed<'_>) -> Condition {
         }
         (_, Some(ConfigFact::Failed { reason, text })) => condition("ConfigReady", Truth::No, reason, text.clone()),
     }
+}
+
+/// Only of a server whose database Percona's operator runs.
+fn database_condition(seen: &Observed<'_>) -> Option<Condition> {
+    const KIND: &str = "DatabaseReady";
+    seen.server.ok()?.percona.as_ref()?;
+    Some(match seen.database {
+        None => carried_or_unknown(seen, KIND, "NotReconciledYet", "The database was not looked at yet"),
+        Some(DatabaseFact { cluster, problem: None }) => {
+            condition(KIND, Truth::Yes, "PerconaReady", format!("PerconaPGCluster {cluster} is ready"))
+        }
+        Some(DatabaseFact { problem: Some((reason, text)), .. }) => condition(KIND, Truth::No, reason, text.clone()),
+    })
 }
 
 fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Condition {

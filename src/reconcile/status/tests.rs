@@ -18,6 +18,7 @@ struct World {
     paused: Option<Vec<String>>,
     server: Result<ValidatedServer, String>,
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
@@ -58,6 +59,7 @@ fn healthy() -> World {
         paused: None,
         server: Ok(server("files").generation(3).build()),
         config: Some(ConfigFact::Valid { generation: 3 }),
+        database: None,
         poll: Some(PollFact::Answered),
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
@@ -84,6 +86,7 @@ impl World {
             paused: self.paused.as_deref(),
             server: self.server.as_ref().map_err(String::as_str),
             config: self.config.as_ref(),
+            database: self.database.as_ref(),
             poll: self.poll.as_ref(),
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
@@ -334,7 +337,7 @@ fn a_patch_says_what_differs_takes_out_what_went_and_leaves_what_is_not_ours() {
     assert_eq!(patch(Some(&status), &status), None);
     assert_eq!(patch(None, &status), Some(status.clone()));
     let mut stored = status.clone();
-    stored["perconaClusterName"] = json!("somebody else's");
+    stored["theirs"] = json!("somebody else's");
     assert_eq!(patch(Some(&stored), &status), None);
     let mut bare = status.clone();
     for field in ["configHash", "adapters"] {
@@ -342,7 +345,7 @@ fn a_patch_says_what_differs_takes_out_what_went_and_leaves_what_is_not_ours() {
     }
     let taken_out = patch(Some(&stored), &bare).expect("a difference");
     assert_eq!((&taken_out["configHash"], &taken_out["adapters"]), (&Value::Null, &Value::Null));
-    assert!(taken_out.as_object().unwrap().contains_key("configHash") && taken_out.get("perconaClusterName").is_none());
+    assert!(taken_out.as_object().unwrap().contains_key("configHash") && taken_out.get("theirs").is_none());
     let mut other = status.clone();
     other["readyReplicas"] = json!(0);
     assert!(patch(Some(&other), &status).is_some());
@@ -526,4 +529,39 @@ fn a_pause_is_said_while_it_lasts_with_what_it_keeps_back() {
     let held = healthy().with(|w| w.paused = Some(vec!["create Service a".to_owned(), "x".repeat(9000)])).derive();
     let message = condition_of(&held, "Paused")["message"].as_str().unwrap();
     assert!(message.contains("it would create Service a; x") && message.chars().count() <= MESSAGE_MAX + 1);
+}
+
+#[test]
+fn the_database_of_percona_is_told_and_counts_only_where_there_is_one() {
+    let database = |problem: Option<&'static str>| {
+        healthy().with(|world| {
+            world.server = Ok(crate::fixtures::percona_server("files"));
+            world.generation = 1;
+            world.config = Some(ConfigFact::Valid { generation: 1 });
+            world.ports = Some(PortsFact { applied: Some(1), ..PortsFact::default() });
+            world.services = Some(ServicesFact { applied: Some(1), ..ServicesFact::default() });
+            world.database = Some(DatabaseFact {
+                cluster: "files-postgres".to_owned(),
+                problem: problem.map(|reason| (reason, "why".to_owned())),
+            });
+        })
+    };
+    let ready = database(None).derive();
+    assert_eq!(condition_of(&ready, "DatabaseReady")["status"], "True");
+    assert_eq!(condition_of(&ready, "Ready")["status"], "True", "{ready}");
+    assert_eq!(ready["perconaClusterName"], "files-postgres");
+    let waiting = database(Some("PerconaMissing")).derive();
+    let told = condition_of(&waiting, "DatabaseReady");
+    assert_eq!(
+        (&told["status"], &told["reason"], &told["message"]),
+        (&json!("False"), &json!("PerconaMissing"), &json!("why"))
+    );
+    assert_eq!(condition_of(&waiting, "Ready")["status"], "False");
+    // A restarted operator repeats what stood there; without Percona there is nothing of it.
+    let again = database(None).restarted().with(|world| world.database = None).derive();
+    assert_eq!(condition_of(&again, "DatabaseReady")["status"], "True");
+    assert_eq!(again["perconaClusterName"], "files-postgres");
+    let without = healthy().with(|world| world.previous = Some(ready.clone())).derive();
+    assert!(previous_condition(Some(&without), "DatabaseReady").is_none());
+    assert_eq!(patch(Some(&ready), &without).unwrap()["perconaClusterName"], Value::Null);
 }
