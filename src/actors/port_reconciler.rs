@@ -22,7 +22,8 @@ use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
+use crate::crd::annotations::RESTART_AT;
+use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan, restart_at};
 use crate::reconcile::status::PortsFact;
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
 use crate::telemetry::metrics::doing;
@@ -155,6 +156,9 @@ impl Worker for PortReconciler {
             trouble: self.flight.trouble(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
+    }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
@@ -339,6 +343,13 @@ impl Run {
                         self.done.did("update", format!("updated StatefulSet {name}: {changes}{how}"));
                         if deferred {
                             self.done.note("deferred");
+                        }
+                        if let Some(asked) =
+                            restart_at(&object).filter(|asked| live.as_ref().and_then(restart_at) != Some(*asked))
+                        {
+                            let note = format!("The pod of StatefulSet {name} is restarted: {RESTART_AT} is {asked}");
+                            let action = "ReplaceStatefulSet";
+                            self.deps.event(&about, Reason::RestartRequested, action, note, related.clone());
                         }
                         if ports_changed {
                             let held =

@@ -3,6 +3,7 @@
 //! Gathers the facts of its siblings, derives the status in the pure ring and writes it when it differs, at most once
 //! a second; what is asked meanwhile is answered by one write.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::status::{
     ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
 };
@@ -36,10 +38,13 @@ const GATHER: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, Default)]
 struct Facts {
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    deletion: Option<String>,
+    held: BTreeMap<Role, Vec<String>>,
     snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
 }
@@ -113,10 +118,15 @@ impl Handler<Report> for StatusReporter {
     fn handle(&mut self, message: Report, ctx: &mut Self::Context) {
         match message.fact {
             Fact::Config(fact) => self.facts.config = Some(fact),
+            Fact::Database(fact) => self.facts.database = fact,
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
+            Fact::Deletion(text) => self.facts.deletion = Some(text),
+            Fact::Held(role, words) => {
+                self.facts.held.insert(role, words);
+            }
             Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
@@ -248,12 +258,16 @@ impl Run {
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
         let doubts: Vec<String> = server
             .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
+        let held: Vec<String> = self.facts.held.values().flatten().cloned().collect();
         let now = now();
         let mut derived = derive(Observed {
             generation: spec.generation,
             deleting: spec.deleting,
+            deletion: self.facts.deletion.as_deref(),
+            paused: spec.paused.then_some(held.as_slice()),
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
+            database: self.facts.database.as_ref(),
             poll: self.facts.poll.as_ref(),
             adapters,
             ports: self.facts.ports.as_ref(),

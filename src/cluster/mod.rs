@@ -12,6 +12,7 @@ mod error;
 mod events;
 mod kind;
 mod objects;
+pub mod pause;
 mod raw;
 mod reason;
 #[cfg(test)]

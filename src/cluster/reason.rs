@@ -11,6 +11,8 @@ use super::events::NoticeKind;
 pub enum Reason {
     /// The StatefulSet was created.
     Created,
+    /// The server is being deleted.
+    Deleting,
     /// The operator's account was made or taken up.
     AuthProvisioned,
     /// A Service of an adapter was created.
@@ -21,6 +23,8 @@ pub enum Reason {
     AdapterServiceDeleted,
     /// The StatefulSet's ports follow the adapters.
     ContainerPortsUpdated,
+    /// The annotation of the DittoServer asks for a restart.
+    RestartRequested,
     /// Something could not be brought about.
     ReconcileFailed,
     /// The server refuses the operator's account.
@@ -35,19 +39,25 @@ pub enum Reason {
     SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
+    /// What had to be done before a deletion was given up.
+    CleanupTimeout,
     /// An object with our name is somebody else's.
     NotOwned,
+    /// The database of Percona's operator cannot be used.
+    PerconaNotReady,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
+        Self::Deleting,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
         Self::AdapterServiceUpdated,
         Self::AdapterServiceDeleted,
         Self::ContainerPortsUpdated,
+        Self::RestartRequested,
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
@@ -55,18 +65,22 @@ impl Reason {
         Self::AdminCredentialUnauthorized,
         Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
+        Self::CleanupTimeout,
         Self::NotOwned,
+        Self::PerconaNotReady,
     ];
 
     /// As the API has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "Created",
+            Self::Deleting => "Deleting",
             Self::AuthProvisioned => "AuthProvisioned",
             Self::AdapterServiceCreated => "AdapterServiceCreated",
             Self::AdapterServiceUpdated => "AdapterServiceUpdated",
             Self::AdapterServiceDeleted => "AdapterServiceDeleted",
             Self::ContainerPortsUpdated => "ContainerPortsUpdated",
+            Self::RestartRequested => "RestartRequested",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
@@ -74,7 +88,9 @@ impl Reason {
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
             Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
+            Self::CleanupTimeout => "CleanupTimeout",
             Self::NotOwned => "NotOwned",
+            Self::PerconaNotReady => "PerconaNotReady",
         }
     }
 
@@ -82,11 +98,13 @@ impl Reason {
     pub fn kind(self) -> NoticeKind {
         match self {
             Self::Created
+            | Self::Deleting
             | Self::AuthProvisioned
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
-            | Self::ContainerPortsUpdated => NoticeKind::Normal,
+            | Self::ContainerPortsUpdated
+            | Self::RestartRequested => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
@@ -94,7 +112,9 @@ impl Reason {
             | Self::AdminCredentialUnauthorized
             | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
-            | Self::NotOwned => NoticeKind::Warning,
+            | Self::CleanupTimeout
+            | Self::NotOwned
+            | Self::PerconaNotReady => NoticeKind::Warning,
         }
     }
 
@@ -102,6 +122,10 @@ impl Reason {
     pub fn when(self) -> &'static str {
         match self {
             Self::Created => "The StatefulSet was created: for a new server, or after somebody deleted it.",
+            Self::Deleting => {
+                "The DittoServer is being deleted: polling stops, the operator's account at the server is removed, then \
+                 the finalizer."
+            }
             Self::AuthProvisioned => {
                 "The operator logged in as administrator and set up its own account at the server."
             }
@@ -113,6 +137,10 @@ impl Reason {
             Self::ContainerPortsUpdated => {
                 "The ports that the pod template declares follow the adapters; the running pod is left alone unless the \
                  spec says otherwise."
+            }
+            Self::RestartRequested => {
+                "The annotation dittofs.io/restart-at of the DittoServer has a new value; the pod restarts once, with \
+                 whatever was held back."
             }
             Self::ReconcileFailed => {
                 "An object could not be written, or the server's answer could not be understood. It is tried again."
@@ -134,10 +162,19 @@ impl Reason {
                 "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
-                "The Service of an adapter could not be written or deleted. It is tried again."
+                "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
+                 the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
+            }
+            Self::CleanupTimeout => {
+                "What has to be done before a deletion failed for 60 s from its first attempt; the server goes \
+                 without it."
             }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
+            }
+            Self::PerconaNotReady => {
+                "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
+                 has not made it ready. A new server waits; one that runs is left as it is."
             }
         }
     }
@@ -146,11 +183,13 @@ impl Reason {
     pub fn note(self) -> &'static str {
         match self {
             Self::Created => "Created StatefulSet {name}",
+            Self::Deleting => "Deleting the server; its volumes and generated Secrets stay",
             Self::AuthProvisioned => "The operator's account at the server was provisioned",
             Self::AdapterServiceCreated => "Created Service {name} for adapter {type} on port {port}",
             Self::AdapterServiceUpdated => "Updated Service {name}: {field from what to what, …}",
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
+            Self::RestartRequested => "The pod of StatefulSet {name} is restarted: dittofs.io/restart-at is {text}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed
             | Self::AuthAPIUnreachable
@@ -160,6 +199,8 @@ impl Reason {
                 "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
             }
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
+            Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
         }
     }
