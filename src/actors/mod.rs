@@ -26,6 +26,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 pub mod trouble;
+pub mod upkeep;
 pub mod vault;
 
 pub use deps::{Caches, Deps};

@@ -33,11 +33,19 @@ pub enum Reason {
     AdapterServiceFailed,
     /// An object with our name is somebody else's.
     NotOwned,
+    /// The server cannot come up as things are.
+    ServerFailed,
+    /// A change of the pod template replaces the running pod.
+    RolloutStarted,
+    /// What somebody changed or deleted was set back.
+    DriftRepaired,
+    /// The same is changed again and again.
+    DriftFought,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -50,6 +58,10 @@ impl Reason {
         Self::AdminCredentialUnauthorized,
         Self::AdapterServiceFailed,
         Self::NotOwned,
+        Self::ServerFailed,
+        Self::RolloutStarted,
+        Self::DriftRepaired,
+        Self::DriftFought,
     ];
 
     /// As the API has it.
@@ -67,6 +79,10 @@ impl Reason {
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::NotOwned => "NotOwned",
+            Self::ServerFailed => "ServerFailed",
+            Self::RolloutStarted => "RolloutStarted",
+            Self::DriftRepaired => "DriftRepaired",
+            Self::DriftFought => "DriftFought",
         }
     }
 
@@ -78,13 +94,17 @@ impl Reason {
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
-            | Self::ContainerPortsUpdated => NoticeKind::Normal,
+            | Self::ContainerPortsUpdated
+            | Self::RolloutStarted
+            | Self::DriftRepaired => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
             | Self::AdminCredentialUnauthorized
             | Self::AdapterServiceFailed
-            | Self::NotOwned => NoticeKind::Warning,
+            | Self::NotOwned
+            | Self::ServerFailed
+            | Self::DriftFought => NoticeKind::Warning,
         }
     }
 
@@ -121,6 +141,57 @@ impl Reason {
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
             }
+            Self::ServerFailed => {
+                "The server cannot come up as things are: its phase turned to Failed, or the reason for that changed. \
+                 The note is the message of its condition Ready."
+            }
+            Self::RolloutStarted => {
+                "The pod template was changed by something that the server has to see: its pod is replaced, once. The \
+                 note says what differs."
+            }
+            Self::DriftRepaired => {
+                "Somebody else had changed fields of an object that the operator keeps, or had deleted it: it was set back. \
+                 The note names each field with its manager."
+            }
+            Self::DriftFought => {
+                "The same field of the same object is changed by the same manager again and again: from the third time on \
+                 it is set back ever more slowly, each 5 minutes at last. Nothing else waits for it."
+            }
+        }
+    }
+
+    /// What to do about it; empty for what is as it should be.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::ReconcileFailed => {
+                "The note has the API server's answer: permissions (`deploy/rbac.yaml`), a quota, a webhook, a field that \
+                 cannot be changed. It is tried again by itself."
+            }
+            Self::AuthFailed => {
+                "Delete the Secret `<name>-operator-credentials`: the account is set up anew by the administrator's password."
+            }
+            Self::AuthAPIUnreachable => {
+                "See the server's log, and whether a NetworkPolicy keeps the operator from the API port."
+            }
+            Self::AdminCredentialUnauthorized => {
+                "Put the administrator's present password into the Secret that the server names, or into \
+                 `<name>-admin-bootstrap-credentials`."
+            }
+            Self::AdapterServiceFailed => "The note has the API server's answer; the Service stays as it is meanwhile.",
+            Self::NotOwned => "Rename or remove that object, or give the server another name.",
+            Self::ServerFailed => "The note says what to do; see docs/status.md.",
+            Self::DriftFought => {
+                "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
+                 instead."
+            }
+            Self::Created
+            | Self::AuthProvisioned
+            | Self::AdapterServiceCreated
+            | Self::AdapterServiceUpdated
+            | Self::AdapterServiceDeleted
+            | Self::ContainerPortsUpdated
+            | Self::RolloutStarted
+            | Self::DriftRepaired => "",
         }
     }
 
@@ -137,6 +208,13 @@ impl Reason {
             Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
             Self::AdapterServiceFailed => "Service {name}: {error}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
+            Self::ServerFailed => "{reason}: {what happened}: {what to do}",
+            Self::DriftRepaired => {
+                "{kind} {name}: set back {field} ({manager}), …; change the DittoServer instead: {changes}; or: {kind} {name} \
+                 was deleted by somebody, and was made again"
+            }
+            Self::DriftFought => "{field} of {kind} {name} is changed again and again by {manager}: …",
+            Self::RolloutStarted => "StatefulSet {name} replaces its pod for generation {generation}: {changes}",
         }
     }
 }
@@ -144,15 +222,16 @@ impl Reason {
 /// The page `docs/events.md`.
 pub fn markdown() -> String {
     let mut page = String::from(include_str!("events_intro.md"));
-    page.push_str("\n## Reasons\n\n| reason | type | when | note |\n|---|---|---|---|\n");
+    page.push_str("\n## Reasons\n\n| reason | type | when | note | what to do |\n|---|---|---|---|---|\n");
     for reason in Reason::ALL {
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | `{}` |",
+            "| `{}` | {} | {} | `{}` | {} |",
             reason.as_str(),
             reason.kind().as_str(),
             reason.when(),
-            reason.note()
+            reason.note(),
+            reason.remedy()
         );
     }
     page
@@ -171,6 +250,8 @@ mod tests {
         for reason in Reason::ALL {
             let name = reason.as_str();
             assert_eq!(name, format!("{reason:?}"));
+            assert!(reason.when().len() > 20 && !reason.note().is_empty(), "{name}");
+            assert_eq!(reason.remedy().is_empty(), reason.kind() == NoticeKind::Normal, "{name}: what is wrong has a remedy");
             assert_eq!(page.matches(&format!("| `{name}` |")).count(), 1, "{name}");
         }
     }

@@ -8,6 +8,7 @@ mod port_writes;
 mod service_failures;
 mod service_reconciler;
 mod status_reporter;
+mod upkeep;
 
 use std::sync::Arc;
 
