@@ -406,9 +406,10 @@ impl Run {
             let name = names.jwt_secret();
             let secret = match self.secret(&name).await.map_err(failed)? {
                 Some(found) => found,
-                None => {
-                    self.create_secret(about, jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).await.map_err(failed)?
-                }
+                None => self
+                    .create_secret(about, jwt_secret(server, &random_text(JWT_SECRET_LENGTH)))
+                    .await
+                    .map_err(failed)?,
             };
             self.upkeep.saw(Kind::Secret, &name);
             read.insert(name, secret);
@@ -424,7 +425,9 @@ impl Run {
                     .and_then(|secret| secret_text(&secret, "password"))
                     .filter(|password| !password.is_empty())
                     .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
-                self.create_secret(about, admin_secret(server, &server.admin.username, &password)).await.map_err(failed)?
+                self.create_secret(about, admin_secret(server, &server.admin.username, &password))
+                    .await
+                    .map_err(failed)?
             };
             self.upkeep.saw(Kind::Secret, &name);
             read.insert(name, secret);

@@ -322,14 +322,7 @@ impl Run {
         self.deps.event(&about, Reason::ServerFailed, "ReportStatus", format!("{reason}: {note}"), related);
     }
 
-    fn derive(
-        &self,
-        spec: &Spec,
-        previous: Option<&Value>,
-        set: Option<&Value>,
-        pod: &Pod,
-        now: Timestamp,
-    ) -> Value {
+    fn derive(&self, spec: &Spec, previous: Option<&Value>, set: Option<&Value>, pod: &Pod, now: Timestamp) -> Value {
         let server = spec.server.as_ref().map(AsRef::as_ref);
         let services = self.deps.caches.services.owned_by(&spec.uid);
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());

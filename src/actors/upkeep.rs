@@ -61,7 +61,8 @@ impl Upkeep {
 
     /// How long a repair has to wait; None when it is due, as it always is when something new is wished for.
     pub fn rest(&self, kind: Kind, name: &str, drifted: &Drifted, cause: CauseKind) -> Option<Rest> {
-        if !matches!(cause, CauseKind::ObjectChanged | CauseKind::SecretChanged | CauseKind::Resync | CauseKind::Retry) {
+        if !matches!(cause, CauseKind::ObjectChanged | CauseKind::SecretChanged | CauseKind::Resync | CauseKind::Retry)
+        {
             return None;
         }
         let object = format!("{kind} {name}");

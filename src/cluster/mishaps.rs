@@ -146,7 +146,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_namespace_is_listed_once_in_its_time_however_many_ask() {
         let server = Server::new(|_, before| {
-            if before == 1 { Reply::status(403, "Forbidden") } else { answer(&[event("u", "n", "2026-01-01T00:01:00Z")]) }
+            if before == 1 {
+                Reply::status(403, "Forbidden")
+            } else {
+                answer(&[event("u", "n", "2026-01-01T00:01:00Z")])
+            }
         });
         let reader = MishapReader::new(server.client());
         let all = (0..50).map(|_| {

@@ -251,7 +251,11 @@ mod tests {
             let name = reason.as_str();
             assert_eq!(name, format!("{reason:?}"));
             assert!(reason.when().len() > 20 && !reason.note().is_empty(), "{name}");
-            assert_eq!(reason.remedy().is_empty(), reason.kind() == NoticeKind::Normal, "{name}: what is wrong has a remedy");
+            assert_eq!(
+                reason.remedy().is_empty(),
+                reason.kind() == NoticeKind::Normal,
+                "{name}: what is wrong has a remedy"
+            );
             assert_eq!(page.matches(&format!("| `{name}` |")).count(), 1, "{name}");
         }
     }

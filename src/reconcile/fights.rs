@@ -177,7 +177,9 @@ mod tests {
         assert_eq!((told.len(), told[0].repairs, told[0].pause), (1, 3, FIRST));
         assert_eq!(fights.fought(S), told);
         let text = told[0].to_string();
-        assert!(text.starts_with("spec.type of Service a is changed again and again by argocd: it was set back 3 times"));
+        assert!(
+            text.starts_with("spec.type of Service a is changed again and again by argocd: it was set back 3 times")
+        );
     }
 
     #[test]

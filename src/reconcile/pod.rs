@@ -297,7 +297,11 @@ impl Look {
         let told = if message.is_empty() { String::new() } else { format!(": {message}") };
         match state["waiting"]["reason"].as_str() {
             Some(
-                "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError"
+                "ErrImagePull"
+                | "ImagePullBackOff"
+                | "ErrImageNeverPull"
+                | "InvalidImageName"
+                | "ImageInspectError"
                 | "RegistryUnavailable",
             ) => {
                 let image = container["image"].as_str().unwrap_or_default();

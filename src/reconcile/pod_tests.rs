@@ -123,7 +123,10 @@ fn a_container_that_crashed_twice_is_in_a_loop_until_it_has_run_for_long() {
     assert_eq!(detail, "container dittofs ended with exit code 137 (OOMKilled) again and again");
     assert!(!detail.contains("hunter2"), "what a server prints is not repeated");
     let (why, detail, _) = told(&pod(&running(9, 0)), LOOP_WINDOW);
-    assert_eq!((why, detail.as_str()), (Some(Why::ProgressDeadlineExceeded), "container dittofs runs and is not ready"));
+    assert_eq!(
+        (why, detail.as_str()),
+        (Some(Why::ProgressDeadlineExceeded), "container dittofs runs and is not ready")
+    );
     let ended = json!({"name": "dittofs", "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 2}}});
     assert_eq!(told(&pod(&ended), 5), (None, "container dittofs ended with exit code 2".to_owned(), None));
 }
@@ -174,7 +177,8 @@ fn a_refused_pod_says_who_refused_it() {
         let trouble = refused(&create(words));
         assert_eq!((trouble.why, trouble.detail), (Some(why), format!("the pod cannot be created: {words}")));
     }
-    let claim = refused("create Claim content-files-0 for Pod files-0 in StatefulSet files failed error: exceeded quota");
+    let claim =
+        refused("create Claim content-files-0 for Pod files-0 in StatefulSet files failed error: exceeded quota");
     assert_eq!(claim.detail, "a claim of the pod cannot be created: exceeded quota");
 }
 
@@ -198,8 +202,21 @@ fn anything() -> impl Strategy<Value = Value> {
         (-10_000_000_000i64..10_000_000_000).prop_map(|second| json!(at(second))),
     ];
     let word = prop::sample::select(vec![
-        "metadata", "status", "conditions", "type", "containerStatuses", "state", "waiting", "reason", "running",
-        "startedAt", "lastState", "terminated", "deletionTimestamp", "phase", "restartCount",
+        "metadata",
+        "status",
+        "conditions",
+        "type",
+        "containerStatuses",
+        "state",
+        "waiting",
+        "reason",
+        "running",
+        "startedAt",
+        "lastState",
+        "terminated",
+        "deletionTimestamp",
+        "phase",
+        "restartCount",
     ]);
     leaf.prop_recursive(6, 60, 6, move |inner| {
         prop_oneof![

@@ -256,12 +256,7 @@ async fn what_is_set_back_is_told_with_its_field_and_who_had_changed_it() {
     let namespace = bed.world.namespace().clone();
     for (kind, name, change, field) in [
         (resources::SERVICES, "files-file", json!({"spec": {"type": "NodePort"}}), "spec.type"),
-        (
-            resources::CONFIG_MAPS,
-            "files-config",
-            json!({"data": {"config.yaml": "logging: {}"}}),
-            "data.config.yaml",
-        ),
+        (resources::CONFIG_MAPS, "files-config", json!({"data": {"config.yaml": "logging: {}"}}), "data.config.yaml"),
         (resources::STATEFUL_SETS, "files", json!({"spec": {"replicas": 0}}), "spec.replicas"),
     ] {
         namespace.patch(kind, name, &change).await.expect("the edit is accepted");
@@ -283,19 +278,26 @@ async fn who_changes_the_same_field_again_and_again_is_met_ever_more_slowly_and_
     let bed = Bed::new("fight").await;
     let _clean = settled(&bed).await;
     let namespace = bed.world.namespace().clone();
-    let typed = async |name: &str| namespace.get(resources::SERVICES, name).await.expect("an answer").expect("there")["spec"]["type"].clone();
+    let typed = async |name: &str| {
+        namespace.get(resources::SERVICES, name).await.expect("an answer").expect("there")["spec"]["type"].clone()
+    };
     // Somebody who looks ten times a second.
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_secs(20) {
         if typed("files-file").await != "NodePort" {
-            namespace.patch(resources::SERVICES, "files-file", &json!({"spec": {"type": "NodePort"}})).await.expect("an edit");
+            namespace
+                .patch(resources::SERVICES, "files-file", &json!({"spec": {"type": "NodePort"}}))
+                .await
+                .expect("an edit");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let repairs = bed.writes("services").into_iter().filter(|write| write.object.name == "files-file" && write.verb == "update");
+    let repairs =
+        bed.writes("services").into_iter().filter(|write| write.object.name == "files-file" && write.verb == "update");
     let repairs = repairs.count();
     assert!((3..=6).contains(&repairs), "{repairs} repairs in 20 s: three at once, then after 5, 10, 20 s");
-    bed.wait_message("files", "Warnings", "True", "spec.type of Service files-file is changed again and again by").await;
+    bed.wait_message("files", "Warnings", "True", "spec.type of Service files-file is changed again and again by")
+        .await;
     let fought = bed.events("DriftFought").await;
     assert_eq!(fought.len(), 1, "one event that counts: {fought:?}");
     // Nothing else waits for it.

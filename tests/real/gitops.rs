@@ -39,10 +39,16 @@ async fn what_was_applied_stays_as_it_was_applied_and_only_status_and_finalizers
     let mut files = vec![("files".to_owned(), deploy("samples/dittoserver.yaml"))];
     for (name, spec) in [
         ("bare", json!({})),
-        ("empty", json!({"resources": {}, "securityContext": {}, "adapterServices": {"annotations": {}},
-                         "pod": {"tolerations": [], "nodeSelector": {}, "env": []}})),
-        ("said", json!({"replicas": 1, "image": "marmos91c/dittofs:latest", "controlPlane": {"port": 8080, "tls": false},
-                        "service": {"type": "ClusterIP"}, "ports": {"nfs": 2049, "smb": 445}})),
+        (
+            "empty",
+            json!({"resources": {}, "securityContext": {}, "adapterServices": {"annotations": {}},
+                         "pod": {"tolerations": [], "nodeSelector": {}, "env": []}}),
+        ),
+        (
+            "said",
+            json!({"replicas": 1, "image": "marmos91c/dittofs:latest", "controlPlane": {"port": 8080, "tls": false},
+                        "service": {"type": "ClusterIP"}, "ports": {"nfs": 2049, "smb": 445}}),
+        ),
     ] {
         let path = folder.path().join(format!("{name}.json"));
         std::fs::write(&path, manifest(name, &spec).to_string()).expect("written");

@@ -162,9 +162,14 @@ async fn who_waits_for_ready_after_a_change_finds_the_change_served() {
         bed.patch_spec("files", &json!({"image": image})).await;
         let wait = ["-n", &namespace, "wait", "--for=condition=Ready", "dittoserver/files", "--timeout=60s"];
         cluster.kubectl_ok(&wait).await.expect("it becomes ready");
-        assert_eq!(container(&bed.pod("files").await["spec"])["image"], image, "ready in the generation that was asked for");
+        assert_eq!(
+            container(&bed.pod("files").await["spec"])["image"],
+            image,
+            "ready in the generation that was asked for"
+        );
     }
-    let shown = cluster.kubectl_ok(&["-n", &namespace, "get", "dittoserver", "files", "-o", "wide"]).await.expect("a table");
+    let shown =
+        cluster.kubectl_ok(&["-n", &namespace, "get", "dittoserver", "files", "-o", "wide"]).await.expect("a table");
     let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["NAME", "REPLICAS", "READY", "AVAILABLE", "STATUS", "ADAPTERS", "AGE", "MESSAGE"]);
     assert_eq!(lines[1][..7], ["files", "1", "1", "1", "Running", "nfs,", "smb"], "{shown}");

@@ -265,7 +265,10 @@ impl Store {
         if asked.path.starts_with("/apis/events.k8s.io/v1/namespaces/team/events") {
             if asked.method == Method::GET {
                 let items = &self.mishaps;
-                return Reply::Json(200, json!({"apiVersion": "events.k8s.io/v1", "kind": "EventList", "metadata": {}, "items": items}));
+                return Reply::Json(
+                    200,
+                    json!({"apiVersion": "events.k8s.io/v1", "kind": "EventList", "metadata": {}, "items": items}),
+                );
             }
             self.events.push(asked.body.clone());
             let mut event = asked.body.clone();

@@ -196,7 +196,10 @@ fn of_a_pod_its_server_is_told_and_only_what_says_how_it_comes_up_is_kept() {
             event("ADDED", &pod)
         };
         let pods = Script {
-            events: vec![pod("files-0", Some(("StatefulSet", "files"))), pod("theirs-0", Some(("ReplicaSet", "theirs")))],
+            events: vec![
+                pod("files-0", Some(("StatefulSet", "files"))),
+                pod("theirs-0", Some(("ReplicaSet", "theirs"))),
+            ],
             ..Script::default()
         };
         let setup = start(None, vec![("pods", pods)]);
@@ -240,7 +243,11 @@ fn owned_kinds_are_asked_for_by_label_and_secrets_by_their_metadata_only() {
             let plural = request.path.rsplit('/').next().unwrap_or_default().to_owned();
             assert!(request.path.contains("/namespaces/team/"), "{}", request.path);
             let labelled = request.query.contains("labelSelector=app%3Ddittofs-server");
-            assert_eq!(labelled, ["statefulsets", "services", "configmaps", "pods"].contains(&plural.as_str()), "{plural}");
+            assert_eq!(
+                labelled,
+                ["statefulsets", "services", "configmaps", "pods"].contains(&plural.as_str()),
+                "{plural}"
+            );
             let metadata_only = request.accept.contains("as=PartialObjectMetadata");
             assert_eq!(metadata_only, ["configmaps", "secrets"].contains(&plural.as_str()), "{plural}");
         }

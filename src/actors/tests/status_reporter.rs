@@ -286,7 +286,8 @@ fn changes_within_a_second_are_told_together_and_the_next_replace_them() {
 
 /// A StatefulSet of the server that wants one pod, and `pod` as its pod.
 fn with_pod(bench: &Bench, pod: Option<Value>) -> String {
-    let owner = json!([{"apiVersion": "x/v1", "kind": "DittoServer", "name": "files", "uid": "uid-files", "controller": true}]);
+    let owner =
+        json!([{"apiVersion": "x/v1", "kind": "DittoServer", "name": "files", "uid": "uid-files", "controller": true}]);
     let set = bench.api.find(Kind::StatefulSet, "files").unwrap_or_else(|| {
         bench.api.put(
             Kind::StatefulSet,
@@ -333,7 +334,10 @@ fn a_server_that_fails_is_told_once_and_again_only_for_another_reason() {
             pass(2.0).await;
             bench.sync();
         }
-        assert_eq!((&status(&bench)["phase"], &condition(&bench, "Ready")["reason"]), (&json!("Failed"), &json!("CrashLoopBackOff")));
+        assert_eq!(
+            (&status(&bench)["phase"], &condition(&bench, "Ready")["reason"]),
+            (&json!("Failed"), &json!("CrashLoopBackOff"))
+        );
         assert_eq!(failures(&bench).len(), 1, "{:?}", failures(&bench));
         assert!(failures(&bench)[0].starts_with("CrashLoopBackOff: container dittofs ends again and again: see what"));
         // A reporter that was started anew reads what its predecessor wrote.
@@ -355,7 +359,8 @@ fn a_missing_pod_is_looked_into_after_a_while_and_then_each_half_minute() {
     run(async {
         let bench = Bench::with_server();
         let uid = with_pod(&bench, None);
-        let quota = "create Pod files-0 in StatefulSet files failed error: pods \"files-0\" is forbidden: exceeded quota: q";
+        let quota =
+            "create Pod files-0 in StatefulSet files failed error: pods \"files-0\" is forbidden: exceeded quota: q";
         bench.api.mishap("another", "of another StatefulSet", "2096-01-01T00:00:09Z");
         bench.api.mishap(&uid, quota, "2096-01-01T00:00:00Z");
         let lists = || bench.api.lists_of_events();

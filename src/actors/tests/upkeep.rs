@@ -46,7 +46,10 @@ fn an_edit_is_set_back_at_once_with_an_event_that_names_field_and_manager() {
         address.do_send(seen(&bench));
         pass(1.0).await;
         assert!(bench.api.find(Kind::Service, "files-file").is_some());
-        assert_eq!(bench.api.events().last().map(|(_, note)| note.as_str()), Some("Service files-file was deleted by somebody, and was made again"));
+        assert_eq!(
+            bench.api.events().last().map(|(_, note)| note.as_str()),
+            Some("Service files-file was deleted by somebody, and was made again")
+        );
     });
 }
 
@@ -77,7 +80,10 @@ fn a_fight_is_fought_ever_more_slowly_and_said_and_nothing_else_waits_for_it() {
         pass(1.5).await;
         assert_eq!(kind(&bench, "files-api"), "LoadBalancer", "10 s now");
         let told = notes(&bench, "DriftFought");
-        assert!(told[0].starts_with("spec.type of Service files-api is changed again and again by kubectl-edit"), "{told:?}");
+        assert!(
+            told[0].starts_with("spec.type of Service files-api is changed again and again by kubectl-edit"),
+            "{told:?}"
+        );
         let fights = bench.status.facts().into_iter().filter_map(|fact| match fact {
             Fact::Fought(Role::ServiceReconciler, fights) => Some(fights),
             _ => None,

@@ -18,12 +18,7 @@ pub struct Row {
     pub remedy: &'static str,
 }
 
-const fn row(
-    condition: &'static str,
-    reason: &'static str,
-    meaning: &'static str,
-    remedy: &'static str,
-) -> Row {
+const fn row(condition: &'static str, reason: &'static str, meaning: &'static str, remedy: &'static str) -> Row {
     Row { condition, reason, meaning, remedy }
 }
 
@@ -58,7 +53,12 @@ pub const ROWS: &[Row] = &[
     row("Authenticated", "Stopped", "A stopped server is not polled.", ""),
     row("AdaptersDiscovered", "AdaptersListed", "The server said which adapters run.", ""),
     row("AdaptersDiscovered", "NotPolledYet", "The server was not polled yet.", ""),
-    row("AdaptersDiscovered", "APIUnreachable", "The API gave no usable answer; the last known adapters are kept.", API),
+    row(
+        "AdaptersDiscovered",
+        "APIUnreachable",
+        "The API gave no usable answer; the last known adapters are kept.",
+        API,
+    ),
     row("AdaptersDiscovered", "AuthenticationFailed", "The server refuses the operator.", LOGIN),
     row("AdaptersDiscovered", "BadAnswer", "The answer is not a list of adapters.", BAD_ANSWER),
     row("AdaptersDiscovered", "Stopped", "A stopped server is not polled.", ""),
@@ -116,7 +116,17 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_a_remedy() {
-        let wrong = ["NotMet", "Invalid", "Missing", "NotFound", "Unreachable", "Failed", "BadAnswer", "Doubtful", "NoReplicas"];
+        let wrong = [
+            "NotMet",
+            "Invalid",
+            "Missing",
+            "NotFound",
+            "Unreachable",
+            "Failed",
+            "BadAnswer",
+            "Doubtful",
+            "NoReplicas",
+        ];
         for row in ROWS.iter().filter(|row| wrong.iter().any(|word| row.reason.contains(word))) {
             // Not rendered yet: the next moment mends it.
             assert!(!row.remedy.is_empty() || row.reason == "ConfigMissing", "{} {}", row.condition, row.reason);

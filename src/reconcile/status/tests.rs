@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::reconcile::pod::Why;
 use crate::fixtures::server;
+use crate::reconcile::pod::Why;
 
 const EARLIER: &str = "2026-01-01T00:00:00Z";
 const NOW: &str = "2026-02-02T00:00:00Z";
@@ -460,8 +460,10 @@ fn a_pod_that_cannot_come_up_is_failed_with_its_reason_and_what_to_do() {
         let message = condition_of(&status, "Ready")["message"].as_str().unwrap();
         assert!(message.contains(words) && message.contains("0 of 1 replicas ready"), "{message}");
     }
-    let starting = down(waits("ContainerCreating")).with(|w| w.pod.as_mut().unwrap()["status"]["conditions"][0] =
-        json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW}));
+    let starting = down(waits("ContainerCreating")).with(|w| {
+        w.pod.as_mut().unwrap()["status"]["conditions"][0] =
+            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW})
+    });
     let status = starting.derive();
     assert_eq!((&status["phase"], says(&status, "Ready")), (&json!("Pending"), "False/ConditionsNotMet".to_owned()));
     let message = condition_of(&status, "Ready")["message"].as_str().unwrap();
@@ -497,7 +499,8 @@ fn a_rollout_names_its_revision_and_what_keeps_it_from_its_end() {
         w.set.as_mut().unwrap()["spec"]["podManagementPolicy"] = json!("Parallel");
     });
     assert!(!message(parallel).contains("kubectl delete pod"));
-    let newest = broken.with(|w| w.pod.as_mut().unwrap()["metadata"]["labels"]["controller-revision-hash"] = json!("r2"));
+    let newest =
+        broken.with(|w| w.pod.as_mut().unwrap()["metadata"]["labels"]["controller-revision-hash"] = json!("r2"));
     assert!(!message(newest).contains("kubectl delete pod"));
 }
 
