@@ -5,6 +5,7 @@
 //! asked meanwhile and by however many servers; one page; nothing else of an Event is kept. A watch would make the API
 //! server read every Event of the cluster for us.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use super::error::root_cause;
 
 /// From the start of a LIST of one namespace to the start of the next: a little more than is promised of any kind.
-pub const PERIOD: Duration = Duration::from_secs(31);
+const PERIOD: Duration = Duration::from_secs(31);
 /// Longest time that a LIST takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most Events that are read at once.
@@ -91,7 +92,7 @@ impl MishapReader {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let events = api.list(&ListParams::default().fields(FIELDS).limit(PAGE)).await?;
         let mut found: Vec<Mishap> = events.items.into_iter().filter_map(mishap).collect();
-        found.sort_by(|one, other| other.at.cmp(&one.at));
+        found.sort_by_key(|mishap| Reverse(mishap.at));
         Ok(found)
     }
 }

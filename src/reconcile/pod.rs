@@ -199,7 +199,8 @@ pub fn standing(pod: &Value, now: &str) -> Standing {
     let now = seconds(Some(&json!(now))).unwrap_or_default();
     let ready = condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True");
     let mut look = Look { now, recheck: None };
-    let trouble = if ready && pod["metadata"]["deletionTimestamp"].is_null() { None } else { look.trouble(pod) };
+    let fine = ready && pod["metadata"]["deletionTimestamp"].is_null();
+    let trouble = (!fine).then(|| look.trouble(pod));
     Standing { ready, trouble, recheck: look.recheck }
 }
 
@@ -238,43 +239,43 @@ impl Look {
         Trouble { why: None, detail }
     }
 
-    fn trouble(&mut self, pod: &Value) -> Option<Trouble> {
+    fn trouble(&mut self, pod: &Value) -> Trouble {
         let status = &pod["status"];
         let made = seconds(pod["metadata"].get("creationTimestamp"));
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         if let Some(end) = seconds(pod["metadata"].get("deletionTimestamp")) {
             let detail = "the pod is ending".to_owned();
-            return Some(self.ending(end, detail));
+            return self.ending(end, detail);
         }
         if matches!(status["phase"].as_str(), Some("Failed" | "Succeeded")) {
             let told = [word(&status["reason"]), word(&status["message"])];
             let told: Vec<&str> = told.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
             let told = if told.is_empty() { "its containers have ended".to_owned() } else { told.join(": ") };
-            return Some(failing(Why::PodFailed, format!("the pod has ended: {}", shortened(&told))));
+            return failing(Why::PodFailed, format!("the pod has ended: {}", shortened(&told)));
         }
         let scheduled = condition(pod, "PodScheduled");
         let since = scheduled.and_then(|condition| seconds(condition.get("lastTransitionTime")));
         match scheduled {
             Some(no) if no["status"] == "False" && no["reason"] == "Unschedulable" => {
                 let detail = format!("no node takes the pod: {}", shortened(&word(&no["message"])));
-                return Some(self.after(since, UNSCHEDULABLE_GRACE, Why::Unschedulable, detail));
+                return self.after(since, UNSCHEDULABLE_GRACE, Why::Unschedulable, detail);
             }
             Some(yes) if yes["status"] == "True" => {}
             _ => {
                 let detail = "the pod waits for the scheduler".to_owned();
-                return Some(self.after(made, START_DEADLINE, Why::ProgressDeadlineExceeded, detail));
+                return self.after(made, START_DEADLINE, Why::ProgressDeadlineExceeded, detail);
             }
         }
         for list in ["initContainerStatuses", "containerStatuses"] {
             for container in status[list].as_array().into_iter().flatten() {
                 let done = list == "initContainerStatuses" && container["state"]["terminated"]["exitCode"] == 0;
                 if container["ready"] != true && !done {
-                    return Some(self.container(pod, container, since));
+                    return self.container(pod, container, since);
                 }
             }
         }
         let detail = "the pod waits for its node".to_owned();
-        Some(self.after(since.or(made), START_DEADLINE, Why::ProgressDeadlineExceeded, detail))
+        self.after(since.or(made), START_DEADLINE, Why::ProgressDeadlineExceeded, detail)
     }
 
     fn ending(&mut self, end: i64, detail: String) -> Trouble {

@@ -221,8 +221,9 @@ fn anything() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(6, 60, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((word.clone(), inner), 0..6)
-                .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            prop::collection::vec((word.clone(), inner), 0..6).prop_map(|fields| -> Value {
+                fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+            }),
         ]
     })
 }

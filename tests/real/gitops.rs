@@ -83,10 +83,8 @@ async fn what_was_applied_stays_as_it_was_applied_and_only_status_and_finalizers
         // Applied once more it is the same object: there is no difference to sync.
         let stored = version(&after).to_owned();
         let again = apply(path).await;
-        let same = version(&again) == stored || {
-            // A status may have been written meanwhile; the spec was not.
-            theirs(&again) == theirs(&after)
-        };
+        // A status may have been written meanwhile; the spec was not.
+        let same = version(&again) == stored || theirs(&again) == theirs(&after);
         assert!(same, "{name}: {again}");
     }
     // What the tool takes away, the operator does not bring back.
