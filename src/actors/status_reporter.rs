@@ -23,7 +23,7 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Kind, Mishap, Reason};
-use crate::reconcile::pod::{PodSeen, standing};
+use crate::reconcile::pod::{PodSeen, Why, standing};
 use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
 use crate::reconcile::{Names, ObservedAdapter, ServerKey, controller_uid, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
@@ -319,7 +319,9 @@ impl Run {
         warn!(namespace = self.key.namespace, name = self.key.name, reason, why = note, "the server failed");
         let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
         let related = Some((Kind::Pod, Names::new(&self.key.name).pod()));
-        self.deps.event(&about, Reason::ServerFailed, "ReportStatus", format!("{reason}: {note}"), related);
+        // Each reason is an Event of its own.
+        let action = Why::ALL.iter().map(|why| why.as_str()).find(|why| *why == reason).unwrap_or("SpecInvalid");
+        self.deps.event(&about, Reason::ServerFailed, action, format!("{reason}: {note}"), related);
     }
 
     fn derive(&self, spec: &Spec, previous: Option<&Value>, set: Option<&Value>, pod: &Pod, now: Timestamp) -> Value {

@@ -196,7 +196,12 @@ fn what_the_caches_have_of_stateful_set_and_pods_is_what_is_said() {
         let owner = json!([{"apiVersion": "dittofs.dittofs.com/v1alpha1", "kind": "DittoServer", "name": "files", "uid": "uid-files", "controller": true}]);
         let mut set = json!({"metadata": {"name": "files", "labels": {"app": "dittofs-server"}, "ownerReferences": owner},
             "spec": {}, "status": {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}});
-        bench.api.put(Kind::StatefulSet, set.clone());
+        let uid = bench.api.put(Kind::StatefulSet, set.clone())["metadata"]["uid"].clone();
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "files", "uid": uid, "controller": true}]);
+        let meta = json!({"name": "files-0", "labels": {"app": "dittofs-server"}, "ownerReferences": owner});
+        let conditions = json!([{"type": "Ready", "status": "True"}]);
+        bench.api.put(Kind::Pod, json!({"metadata": meta, "status": {"conditions": conditions}}));
         bench.sync();
         let address = start(&bench);
         address.do_send(report(Fact::Adapters(Arc::new(Vec::new()))));
@@ -377,7 +382,9 @@ fn a_missing_pod_is_looked_into_after_a_while_and_then_each_half_minute() {
         }
         assert!((3..=5).contains(&lists()), "{} LISTs in 100 s", lists());
         assert_eq!(failures(&bench).len(), 1);
-        with_pod(&bench, Some(json!({"status": {"conditions": [{"type": "PodScheduled", "status": "True"}]}})));
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let scheduled = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": now}]);
+        with_pod(&bench, Some(json!({"status": {"conditions": scheduled}})));
         address.do_send(changed());
         pass(2.0).await;
         let before = lists();
