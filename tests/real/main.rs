@@ -24,4 +24,5 @@ mod seeded;
 mod services;
 mod status;
 mod supervision;
+mod tls;
 mod traces;
