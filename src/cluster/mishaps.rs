@@ -160,7 +160,7 @@ mod tests {
         });
         assert!(futures::future::join_all(all).await.into_iter().all(|found| found == 1));
         assert_eq!(server.asked().len(), 1);
-        tokio::time::advance(PERIOD - Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_secs(30)).await;
         assert_eq!(reader.of("ns").await.fresh_for, Duration::from_secs(1));
         assert_eq!(server.asked().len(), 1);
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -337,8 +337,8 @@ impl Look {
                 if let Some(ended) = state.get("terminated") {
                     return Trouble { why: None, detail: format!("container {name} {}", ended_with(ended)) };
                 }
-                let lost = condition(pod, "Ready").and_then(|ready| seconds(ready.get("lastTransitionTime")));
-                let since = started.max(lost).or(scheduled);
+                let unready = condition(pod, "Ready").and_then(|ready| seconds(ready.get("lastTransitionTime")));
+                let since = started.max(unready).or(scheduled);
                 let detail = format!("container {name} runs and is not ready");
                 self.after(since, READY_DEADLINE, Why::ProgressDeadlineExceeded, detail)
             }

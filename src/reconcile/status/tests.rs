@@ -462,7 +462,7 @@ fn a_pod_that_cannot_come_up_is_failed_with_its_reason_and_what_to_do() {
     }
     let starting = down(waits("ContainerCreating")).with(|w| {
         w.pod.as_mut().unwrap()["status"]["conditions"][0] =
-            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW})
+            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW});
     });
     let status = starting.derive();
     assert_eq!((&status["phase"], says(&status, "Ready")), (&json!("Pending"), "False/ConditionsNotMet".to_owned()));
