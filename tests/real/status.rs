@@ -1,7 +1,7 @@
 //! Status that can be believed: a server that cannot come up is Failed with the reason that its pod, or the refusal of
 //! its pod, gives; once that is mended it runs, without a restart of the operator. And what a pipeline waits for is true.
 
-use dittofs_testbed::cluster::{PodBehavior, PodMode, resources};
+use dittofs_testbed::cluster::{PodBehavior, PodMode};
 use dittofs_testbed::world::condition;
 use serde_json::{Value, json};
 
