@@ -14,8 +14,8 @@ const GENERATION: i64 = 3;
 
 fn script() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/argocd/argocd-cm-patch.yaml");
-    let patch: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).expect("the patch")).expect("YAML");
-    patch["data"][KEY].as_str().expect("the script").to_owned()
+    let config_map: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(path).expect("the patch")).expect("YAML");
+    config_map["data"][KEY].as_str().expect("the script").to_owned()
 }
 
 /// What Argo CD would show: status and message. It runs Lua 5.1 with the object as `obj`.
