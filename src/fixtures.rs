@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
     Admin, ApiTls, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings,
-    Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, SnapshotPolicy, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -48,6 +48,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         metrics: None,
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },
+        snapshot_policies: vec![],
         termination_grace_period_seconds: 105,
         resources: None,
         security_context: None,
@@ -195,6 +196,14 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into() });
             s.logging = Logging { level: "WARN".into(), format: "text".into(), output: "stderr".into() };
             s.rollout = Rollout { on_port_change: OnPortChange::Immediate, on_spec_change: OnSpecChange::WhenNeeded };
+            s.snapshot_policies = vec![SnapshotPolicy {
+                share: "/archive".into(),
+                interval: "@daily".into(),
+                keep_last: 7,
+                ttl: "720h".into(),
+                enabled: false,
+                name_prefix: "auto".into(),
+            }];
             s.termination_grace_period_seconds = 77;
             s.resources = Some(ResourceRequirements {
                 limits: Some(quantities("2.5", "4096Mi")),

@@ -87,6 +87,7 @@ impl World {
             adapters: Some(&[]),
             ports: Some(&ports),
             services: Some(&services),
+            snapshots: None,
             stateful_set: Some(&set),
             pod: self.pod.as_ref().map_or(PodSeen::Unknown, PodSeen::There),
             live_services: &live,

@@ -13,7 +13,6 @@ const LATER: &[&str] = &[
     "spec.metrics.bearerTokenSecret",
     "spec.metrics.serviceMonitor",
     "spec.percona",
-    "spec.snapshotPolicies",
     "status.perconaClusterName",
     // Types of core/v1, checked by their own test.
     "spec.podSecurityContext",

@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
+    Decision, Ensure, NfsPorts, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -42,6 +42,7 @@ pub struct ServiceReconciler {
     status: Recipient<Report>,
     flight: Flight,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Start of the oldest poll whose news did not reach all Services yet.
     polled_at: Option<Instant>,
     /// Per Service, a write that the API server turned into no change.
@@ -64,6 +65,7 @@ impl ServiceReconciler {
             status,
             flight,
             adapters: None,
+            nfs: None,
             polled_at: None,
             settled: BTreeMap::new(),
             last: None,
@@ -91,6 +93,8 @@ impl Handler<AdaptersObserved> for ServiceReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        // What was known stays known to a poller that has just started.
+        self.nfs = message.nfs.or(self.nfs);
         self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
@@ -155,6 +159,7 @@ impl Worker for ServiceReconciler {
             } else {
                 self.adapters.clone()
             },
+            nfs: self.nfs,
             settled: self.settled.clone(),
             seed: self.deps.next_seed(),
             cause: cause.kind,
@@ -202,6 +207,7 @@ struct Run {
     deps: Arc<Deps>,
     key: ServerKey,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Nothing was reconciled before.
     fresh: bool,
     settled: BTreeMap<String, String>,
@@ -246,7 +252,7 @@ impl Run {
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         let live = self.deps.caches.services.owned_by(&server.uid);
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let plan = plan_services(&server, adapters, &live);
+        let plan = plan_services(&server, adapters, self.nfs, &live);
 
         let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
         let (mut failed, mut blocked) = (false, false);

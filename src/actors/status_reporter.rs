@@ -24,7 +24,9 @@ use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Kind, Mishap, Reason};
 use crate::reconcile::pod::{PodSeen, Why, standing};
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::status::{
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
+};
 use crate::reconcile::{Names, ObservedAdapter, ServerKey, controller_uid, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
@@ -46,6 +48,7 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
     /// What each writer sets back again and again.
     fought: BTreeMap<Role, Vec<String>>,
@@ -137,6 +140,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Fought(role, fights) => {
                 self.facts.fought.insert(role, fights);
             }
+            Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -341,6 +345,7 @@ impl Run {
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            snapshots: self.facts.snapshots.as_ref(),
             stateful_set: set,
             pod: match pod {
                 Pod::Unknown => PodSeen::Unknown,

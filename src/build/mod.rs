@@ -10,6 +10,7 @@ mod config_map;
 mod config_yaml;
 #[cfg(test)]
 mod golden;
+mod nfs_ports;
 mod pod_template;
 mod prune;
 mod quantity;
@@ -34,6 +35,7 @@ pub use common::{
 };
 pub use config_map::{CONFIG_FILE, config_map};
 pub use config_yaml::render;
+pub use nfs_ports::nfs_ports;
 pub use pod_template::OWN_ENV;
 pub use quantity::canonical;
 pub use rbac::rbac_yaml;

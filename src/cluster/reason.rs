@@ -27,8 +27,12 @@ pub enum Reason {
     AuthFailed,
     /// The API of the server does not answer.
     AuthAPIUnreachable,
-    /// The server refuses the administrator.
+    /// The server refuses the administrator who is to set up the operator's account.
+    AdminBootstrapUnauthorized,
+    /// The server refuses the administrator whom a session was to be opened for.
     AdminCredentialUnauthorized,
+    /// The server does not take a snapshot policy.
+    SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
     /// An object with our name is somebody else's.
@@ -45,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -55,7 +59,9 @@ impl Reason {
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
+        Self::AdminBootstrapUnauthorized,
         Self::AdminCredentialUnauthorized,
+        Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
         Self::NotOwned,
         Self::ServerFailed,
@@ -76,7 +82,9 @@ impl Reason {
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
+            Self::AdminBootstrapUnauthorized => "AdminBootstrapUnauthorized",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
+            Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::NotOwned => "NotOwned",
             Self::ServerFailed => "ServerFailed",
@@ -100,7 +108,9 @@ impl Reason {
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
             | Self::AdminCredentialUnauthorized
+            | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
             | Self::NotOwned
             | Self::ServerFailed
@@ -131,9 +141,17 @@ impl Reason {
             Self::AuthAPIUnreachable => {
                 "The server's API gave no answer although its pod is ready. Services stay as they are."
             }
-            Self::AdminCredentialUnauthorized => {
+            Self::AdminBootstrapUnauthorized => {
                 "The server refused the administrator's password that the Secret has: the operator cannot set up its \
-                 account."
+                 account. It is tried again with growing pauses, and at once when the Secret changes."
+            }
+            Self::AdminCredentialUnauthorized => {
+                "The server refused the administrator's password that the Secret has: snapshot policies are not \
+                 applied, and the NFS adapter's further ports not read. It is tried again with growing pauses, and at \
+                 once when the Secret changes."
+            }
+            Self::SnapshotPolicyFailed => {
+                "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
                 "The Service of an adapter could not be written or deleted. It is tried again."
@@ -173,10 +191,11 @@ impl Reason {
             Self::AuthAPIUnreachable => {
                 "See the server's log, and whether a NetworkPolicy keeps the operator from the API port."
             }
-            Self::AdminCredentialUnauthorized => {
+            Self::AdminBootstrapUnauthorized | Self::AdminCredentialUnauthorized => {
                 "Put the administrator's present password into the Secret that the server names, or into \
                  `<name>-admin-bootstrap-credentials`."
             }
+            Self::SnapshotPolicyFailed => "Correct the entry of spec.snapshotPolicies that the note names.",
             Self::AdapterServiceFailed => "The note has the API server's answer; the Service stays as it is meanwhile.",
             Self::NotOwned => "Rename or remove that object, or give the server another name.",
             Self::ServerFailed => "The note says what to do; see docs/status.md.",
@@ -184,14 +203,8 @@ impl Reason {
                 "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
                  instead."
             }
-            Self::Created
-            | Self::AuthProvisioned
-            | Self::AdapterServiceCreated
-            | Self::AdapterServiceUpdated
-            | Self::AdapterServiceDeleted
-            | Self::ContainerPortsUpdated
-            | Self::RolloutStarted
-            | Self::DriftRepaired => "",
+            // The test says which one is missing.
+            _ => "",
         }
     }
 
@@ -205,7 +218,13 @@ impl Reason {
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
-            Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
+            Self::AuthFailed
+            | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
+            | Self::AdminCredentialUnauthorized => "{error}",
+            Self::SnapshotPolicyFailed => {
+                "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
+            }
             Self::AdapterServiceFailed => "Service {name}: {error}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
             Self::ServerFailed => "{reason}: {what happened}: {what to do}",

@@ -23,6 +23,7 @@ pub mod pod;
 pub mod rules;
 pub mod runtime;
 mod schema;
+pub mod snapshots;
 pub mod spec;
 pub mod status;
 pub mod storage;

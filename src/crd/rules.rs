@@ -61,6 +61,23 @@ pub const MOUNT_REMEDY: &str = "choose a path that neither contains nor lies in 
 pub const SECRET_KEY_REMEDY: &str = "name the key of the Secret with letters, digits, dots, dashes and underscores";
 /// What to do about an environment variable that is ours.
 pub const ENV_REMEDY: &str = "leave it out: the operator sets it itself";
+/// What to do about the name of a share.
+pub const SHARE_REMEDY: &str = "name the share as the server does, such as /archive, without control characters";
+/// What to do about the time between two snapshots.
+pub const SNAPSHOT_INTERVAL_REMEDY: &str =
+    "use a Go duration above 0 such as 6h or 24h, or one of @hourly, @daily, @weekly";
+/// What to do about the age of snapshots.
+pub const SNAPSHOT_TTL_REMEDY: &str = "use a Go duration such as 720h, or leave it out to keep snapshots for ever";
+/// What to do about the beginning of snapshots' names.
+pub const NAME_PREFIX_REMEDY: &str = "use at most 64 letters, digits, dashes and underscores";
+/// What to do about two policies of one share.
+pub const ONE_POLICY_REMEDY: &str = "give each share one policy; /archive and archive are the same share";
+/// Words for the time between two snapshots, beside durations.
+pub const SNAPSHOT_WORDS: [&str; 3] = ["@hourly", "@daily", "@weekly"];
+/// Most policies of one server: what the rule about their shares may cost.
+pub const POLICIES_MAX: usize = 100;
+/// Longest name of a share, in characters.
+pub const SHARE_MAX: usize = 255;
 /// What to do about a change of storage.
 pub const STORAGE_REMEDY: &str =
     "storage cannot change after creation; set the old value again, or create another DittoServer";
@@ -231,6 +248,46 @@ pub fn positive_duration(field: &str) -> Rule {
     rule(
         format!("self.matches('{GO_DURATION}') && duration(self) > duration('0s')"),
         format!("{} + ', above 0'", says(field, DURATION_REMEDY)),
+    )
+}
+
+/// The name of a share: at most one leading slash, then something that is neither a slash nor a blank.
+pub fn share_name(field: &str) -> Rule {
+    rule("self.matches('^/?[^/ \\\\x00-\\\\x1f\\\\x7f][^\\\\x00-\\\\x1f\\\\x7f]*$')", says(field, SHARE_REMEDY))
+}
+
+/// One of [`SNAPSHOT_WORDS`], or readable and above 0.
+pub fn snapshot_interval(field: &str) -> Rule {
+    let words = SNAPSHOT_WORDS.map(|word| format!("'{word}'")).join(", ");
+    rule(
+        format!("self in [{words}] || (self.matches('{GO_DURATION}') && duration(self) > duration('0s'))"),
+        says(field, SNAPSHOT_INTERVAL_REMEDY),
+    )
+}
+
+/// Empty, or readable and not negative.
+pub fn snapshot_ttl(field: &str) -> Rule {
+    rule(
+        format!("self == '' || (self.matches('{GO_DURATION}') && duration(self) >= duration('0s'))"),
+        says(field, SNAPSHOT_TTL_REMEDY),
+    )
+}
+
+/// What the server takes as the beginning of a snapshot's name.
+pub fn name_prefix(field: &str) -> Rule {
+    rule("self.matches('^[A-Za-z0-9_-]{0,64}$')", says(field, NAME_PREFIX_REMEDY))
+}
+
+/// No two policies for one share; the leading slash of its name does not count.
+pub fn one_policy_per_share(field: &str) -> Rule {
+    let name = |policy: &str| format!("({policy}.share.startsWith('/') ? {policy}.share : '/' + {policy}.share)");
+    let alone = format!("self.exists_one(q, {} == {})", name("q"), name("p"));
+    rule(
+        format!("self.all(p, {alone})"),
+        format!(
+            "'{field} has several policies for %s: {ONE_POLICY_REMEDY}'\
+             .format([self.filter(p, !{alone}).map(p, p.share)])"
+        ),
     )
 }
 

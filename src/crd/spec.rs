@@ -10,6 +10,7 @@ use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, FileServiceSpec, Me
 use super::pod::PodSpec;
 use super::rules::Port;
 use super::runtime::{LoggingSpec, RolloutSpec};
+use super::snapshots::SnapshotPolicySpec;
 use super::status::DittoServerStatus;
 use super::storage::{CacheSpec, StorageSpec};
 use super::{defaults, rules};
@@ -100,6 +101,11 @@ pub struct DittoServerSpec {
     /// When a change restarts the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
+    /// Snapshots of shares, one policy a share. A policy that is taken out here stays on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = rules::one_policy_per_share("spec.snapshotPolicies"))]
+    pub snapshot_policies: Option<Vec<SnapshotPolicySpec>>,
     /// How long the pod may take to stop, in seconds; 105 when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 36))]

@@ -6,6 +6,7 @@
 
 mod coming;
 pub mod reasons;
+mod snapshots;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use self::coming::Coming;
+pub use self::snapshots::SnapshotsFact;
 use super::object::meta;
 use super::pod::PodSeen;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
@@ -124,6 +126,8 @@ pub struct Observed<'a> {
     pub ports: Option<&'a PortsFact>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
+    /// AdapterPoller.
+    pub snapshots: Option<&'a SnapshotsFact>,
     /// The StatefulSet as last seen.
     pub stateful_set: Option<&'a Value>,
     /// The pod of that StatefulSet as last seen.
@@ -193,6 +197,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         ports_condition(&seen),
         warnings_condition(&seen),
     ];
+    conditions.extend(snapshots::snapshots_condition(&seen));
     let served = served(&told);
     let ready_condition = ready_condition(&seen, &conditions, &coming, wanted, ready, &served);
     conditions.insert(0, ready_condition);

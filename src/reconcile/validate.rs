@@ -4,6 +4,7 @@
 //! one such object must not stop the others. Fills in every default itself, checks all that the CEL rules check, and
 //! collects every problem instead of the first. Pure: the same object gives the same answer.
 
+mod snapshots;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -92,6 +93,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         metrics,
         logging: logging(&mut read, &spec),
         rollout: rollout(&mut read, &spec),
+        snapshot_policies: snapshots::snapshot_policies(&mut read, &spec),
         termination_grace_period_seconds: read.integer(
             &spec.child("terminationGracePeriodSeconds"),
             defaults::TERMINATION_GRACE_PERIOD_SECONDS,

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 
-use super::{ApiTls, Names, ServerKey};
+use super::{ApiTls, Names, ServerKey, SnapshotPolicy};
 
 /// A `DittoServer` whose every field was checked, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,8 @@ pub struct ValidatedServer {
     pub logging: Logging,
     /// `spec.rollout`.
     pub rollout: Rollout,
+    /// `spec.snapshotPolicies`, each share once.
+    pub snapshot_policies: Vec<SnapshotPolicy>,
     /// `spec.terminationGracePeriodSeconds`, derived when unset.
     pub termination_grace_period_seconds: i64,
     /// `spec.resources` as given.

@@ -24,6 +24,7 @@ fn observed(adapters: &[(&str, u16, AdapterState)]) -> AdaptersObserved {
     });
     AdaptersObserved {
         adapters: Arc::new(adapters.collect()),
+        nfs: None,
         polled_at: None,
         cause: Cause::here(CauseKind::AdaptersObserved),
     }

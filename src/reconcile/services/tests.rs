@@ -20,13 +20,14 @@ fn running(adapters: &[(&str, u16)]) -> Vec<ObservedAdapter> {
 /// One server and what is in its namespace.
 struct Namespace {
     server: ValidatedServer,
+    nfs: Option<NfsPorts>,
     live: Vec<Arc<Value>>,
     made: u32,
 }
 
 impl Namespace {
     fn new(server: ValidatedServer) -> Self {
-        Self { server, live: vec![], made: 0 }
+        Self { server, nfs: None, live: vec![], made: 0 }
     }
 
     /// The static Services and those of `adapters`.
@@ -37,7 +38,7 @@ impl Namespace {
     }
 
     fn plan(&self, adapters: Option<&[ObservedAdapter]>) -> ServicePlan {
-        plan_services(&self.server, adapters, &self.live)
+        plan_services(&self.server, adapters, self.nfs, &self.live)
     }
 
     /// Does what the plan says; what was written, as `+name`, `~name`, `-name`. That the `-file` Service follows the
@@ -306,4 +307,59 @@ fn what_is_deleted_by_hand_comes_back() {
         namespace.live.retain(|service| meta(service, "name") != name);
         assert_eq!(namespace.reconcile(Some(&running(&[("nfs", 12049)]))), [format!("+{name}")]);
     }
+}
+
+/// Name, protocol, port and target of each port of the NFS adapter's Service.
+fn nfs_ports_of(namespace: &Namespace) -> Vec<String> {
+    let ports = namespace.get("files-adapter-nfs").expect("the Service")["spec"]["ports"].as_array().unwrap().clone();
+    let text = |port: &Value| {
+        let name = port["name"].as_str().unwrap();
+        format!("{name} {} {}→{}", port["protocol"].as_str().unwrap(), port["port"], port["targetPort"])
+    };
+    ports.iter().map(text).collect()
+}
+
+#[test]
+fn the_nfs_service_has_the_further_ports_that_the_server_has_switched_on_and_no_others() {
+    let mut namespace = Namespace::with(&[("nfs", 12049), ("smb", 1445)]);
+    let seen = running(&[("nfs", 12049), ("smb", 1445)]);
+    let own = "adapter-nfs TCP 12049→12049";
+    let portmap = ["portmap TCP 111→10111", "portmap-udp UDP 111→10111"];
+    let udp = "adapter-nfs-udp UDP 12049→12049";
+    assert_eq!(nfs_ports_of(&namespace), [own], "nothing is known");
+    for (portmapper, with_udp, ports) in [
+        (None, false, vec![own]),
+        (Some(10111), false, vec![own, portmap[0], portmap[1]]),
+        (Some(10111), true, vec![own, portmap[0], portmap[1], udp]),
+        (None, true, vec![own, udp]),
+        (None, false, vec![own]),
+    ] {
+        namespace.nfs = Some(NfsPorts { portmapper, udp: with_udp });
+        namespace.reconcile(Some(&seen));
+        assert_eq!(nfs_ports_of(&namespace), ports);
+        assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "and then nothing differs");
+        assert_eq!(namespace.get("files-adapter-smb").unwrap()["spec"]["ports"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn settings_that_are_not_known_take_no_port_away_and_udp_follows_the_adapter() {
+    let mut namespace = Namespace::with(&[("nfs", 12049)]);
+    namespace.nfs = Some(NfsPorts { portmapper: Some(10111), udp: true });
+    namespace.reconcile(Some(&running(&[("nfs", 12049)])));
+    let before = nfs_ports_of(&namespace);
+    assert_eq!(before.len(), 4);
+    namespace.nfs = None;
+    assert_eq!(namespace.reconcile(Some(&running(&[("nfs", 12049)]))), [""; 0]);
+    // On its way, whatever the settings say by now.
+    namespace.nfs = Some(NfsPorts::default());
+    assert_eq!(namespace.reconcile(Some(&[adapter("nfs", 13049, AdapterState::Passage)])), [""; 0]);
+    assert_eq!(nfs_ports_of(&namespace), before);
+    namespace.nfs = None;
+    namespace.reconcile(Some(&running(&[("nfs", 13049)])));
+    let mut moved: Vec<String> = before.iter().map(|port| port.replace("12049", "13049")).collect();
+    let mut now = nfs_ports_of(&namespace);
+    moved.sort();
+    now.sort();
+    assert_eq!(now, moved);
 }

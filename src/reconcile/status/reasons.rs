@@ -29,6 +29,7 @@ const SPEC: &str = "correct the fields that the message names";
 const API: &str = "see the message, the server's log, and whether the operator may reach the server's API port";
 const LOGIN: &str = "see docs/runbooks/DittofsServerApiFailing.md: the message says which account is refused";
 const BAD_ANSWER: &str = "the server's version may not be one that this operator knows: see the message";
+const ADMIN: &str = "put the administrator's present password into the Secret that the message names";
 const CONFIG_MAP: &str = "see the message: permissions, or an object of that name that belongs to somebody else";
 
 /// All but those of a pod that cannot come up, which are [`Why::ALL`].
@@ -77,6 +78,25 @@ pub const ROWS: &[Row] = &[
         "Settings that are doubtful, and fields of ours that somebody changes again and again.",
         "the message names each with what to do instead",
     ),
+    row("SnapshotPoliciesApplied", "PoliciesApplied", "The server has the policies of the spec.", ""),
+    row("SnapshotPoliciesApplied", "LeftOnServer", "The server has policies that the spec does not name.", ""),
+    row("SnapshotPoliciesApplied", "NotAppliedYet", "The policies were not applied yet.", ""),
+    row(
+        "SnapshotPoliciesApplied",
+        "ShareNotFound",
+        "A policy waits for its share.",
+        "create the share, or correct the policy",
+    ),
+    row(
+        "SnapshotPoliciesApplied",
+        "PolicyRefused",
+        "The server does not take a policy.",
+        "correct spec.snapshotPolicies",
+    ),
+    row("SnapshotPoliciesApplied", "AdminRefused", "The server refuses the administrator.", ADMIN),
+    row("SnapshotPoliciesApplied", "AdminSecretMissing", "The administrator's Secret is missing.", SECRET),
+    row("SnapshotPoliciesApplied", "APIUnreachable", "The API gave no usable answer.", API),
+    row("SnapshotPoliciesApplied", "BadAnswer", "The answer is not a list of policies.", BAD_ANSWER),
 ];
 
 /// Whether a condition may have this reason.

@@ -21,6 +21,7 @@ struct World {
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     set: Option<Value>,
     pod: Option<Value>,
     live: Vec<Arc<Value>>,
@@ -59,6 +60,7 @@ fn healthy() -> World {
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
         services: Some(ServicesFact { applied: Some(3), ..ServicesFact::default() }),
+        snapshots: None,
         set: Some(set(1, "r1")),
         pod: None,
         live: vec![service("nfs", 12049, &json!([{"ip": "192.0.2.7"}]))],
@@ -83,6 +85,7 @@ impl World {
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
             services: self.services.as_ref(),
+            snapshots: self.snapshots.as_ref(),
             stateful_set: self.set.as_ref(),
             pod: self.pod.as_ref().map_or(PodSeen::Unknown, |pod| {
                 pod["refused"].as_str().map_or(PodSeen::There(pod), |note| PodSeen::Absent(Some(note)))
@@ -110,6 +113,7 @@ impl World {
         self.with(|world| {
             world.previous = Some(before);
             (world.config, world.poll, world.adapters, world.ports, world.services) = (None, None, None, None, None);
+            world.snapshots = None;
         })
     }
 }

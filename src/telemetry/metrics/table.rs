@@ -155,6 +155,7 @@ pub const CONDITIONS: &[&str] = &[
     "AdaptersDiscovered",
     "PortsRolledOut",
     "Warnings",
+    "SnapshotPoliciesApplied",
 ];
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
@@ -191,8 +192,19 @@ pub const REASONS: &[&str] = &[
 /// Values of `manager` of a field that somebody else wrote.
 pub const MANAGERS: &[&str] = &["kubectl", "helm", "argocd", "flux", "kustomize", "kubernetes", "other", "unknown"];
 /// Values of `operation` of a request to a DittoFS server.
-pub const OPERATIONS: &[&str] =
-    &["list-adapters", "login", "admin-login", "refresh", "create-account", "reset-password"];
+pub const OPERATIONS: &[&str] = &[
+    "list-adapters",
+    "login",
+    "admin-login",
+    "refresh",
+    "create-account",
+    "reset-password",
+    "health",
+    "count-shares",
+    "nfs-settings",
+    "list-policies",
+    "put-policy",
+];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
 /// Values of `type` of an adapter.

@@ -58,7 +58,7 @@ fn a_server_with_tls_is_asked_over_it_and_its_secret_is_read_once_and_once_more_
         bed.server.set_tls(&here(&ca), None);
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
         bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         bed.polls(2).await;
         assert!(bed.answered());
         assert_eq!(bed.reads(CERT), 1);
@@ -77,12 +77,12 @@ fn another_ca_and_certificate_are_followed_without_a_restart() {
         bed.server.set_tls(&here(&first), None);
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&first), &first));
         bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         bed.server.set_tls(&here(&second), None);
         bed.says(&["not signed by what is trusted", CERT]).await;
         bed.put_secret(certificate(CERT, &here(&second), &second));
         eventually("an answer", || bed.answered()).await;
-        assert_eq!(bed.observed.count(), 1, "nothing else was observed meanwhile");
+        assert_eq!(bed.observations(), 1, "nothing else was observed meanwhile");
     });
 }
 
@@ -136,7 +136,7 @@ fn a_named_ca_wins_and_a_mesh_that_speaks_tls_is_asked_over_it() {
         bed.server.set_tls(&here(&ca), None);
         bed.bench.api.put(Kind::Secret, secret("mesh-ca", &[("ca.crt", ca.pem())]));
         bed.edit(|spec| spec["controlPlane"] = json!({"caSecretName": "mesh-ca", "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         assert_eq!((bed.reads("mesh-ca"), bed.reads(CERT)), (1, 0));
     });
 }
@@ -149,7 +149,7 @@ fn while_the_api_server_is_away_the_server_is_watched_with_what_was_read_before(
         bed.server.set_tls(&here(&ca), None);
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
         bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         bed.bench.api.fail(usize::MAX, "GET ", Fault::Status(503, "ServiceUnavailable"));
         bed.address.do_send(CredentialsTouched);
         bed.polls(2).await;
