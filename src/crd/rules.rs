@@ -89,6 +89,9 @@ pub const OWN_ENV_PREFIX: &str = "DITTOFS_DATABASE_POSTGRES_";
 /// Directories of the container that the content volume must stay clear of.
 pub const TAKEN_PATHS: [&str; 4] = ["/app", "/config", "/data/controlplane", "/data/store/metadata"];
 
+/// Directories of the container that TLS takes.
+pub const TLS_PATHS: [&str; 2] = ["/tls", "/tls-client-ca"];
+
 /// The ports that must differ from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
@@ -321,6 +324,19 @@ pub fn tls_needs_certificate() -> Rule {
         )
         .reason(Reason::FieldValueRequired)
         .field_path(".certSecretName")
+}
+
+/// With TLS the content volume stays clear of the certificates, too.
+pub fn cache_clear_of_tls() -> Rule {
+    let taken = TLS_PATHS.map(|path| format!("'{path}'")).join(", ");
+    rule(
+        format!(
+            "!has(self.controlPlane) || !has(self.controlPlane.tls) || !self.controlPlane.tls || !has(self.cache) || \
+             !has(self.cache.path) || ![{taken}].exists(t, self.cache.path == t || self.cache.path.startsWith(t + '/'))"
+        ),
+        format!("'spec.cache.path is \"' + self.cache.path + '\": {MOUNT_REMEDY} ({})'", TLS_PATHS.join(", ")),
+    )
+    .field_path(".cache.path")
 }
 
 /// A reference with a name has a key that a Secret can have.

@@ -51,7 +51,8 @@ use super::{defaults, rules};
     validation = rules::ports_differ(Port::Smb, Port::Api),
     validation = rules::ports_differ(Port::Metrics, Port::Nfs),
     validation = rules::ports_differ(Port::Metrics, Port::Smb),
-    validation = rules::ports_differ(Port::Metrics, Port::Api)
+    validation = rules::ports_differ(Port::Metrics, Port::Api),
+    validation = rules::cache_clear_of_tls()
 )]
 pub struct DittoServerSpec {
     /// Image of the server.

@@ -52,6 +52,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     let cache = cache(&mut read, &spec);
     let database = database(&mut read, &spec);
     let (api_port, api_tls) = tls::control_plane(&mut read, &spec);
+    tls::clear_of_cache(&mut read, &api_tls, &cache.path);
     let ports = {
         let ports = read.object(&spec, "ports");
         ClientPorts {

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::Bed;
 use crate::actors::messages::CredentialsTouched;
 use crate::actors::testing::api::Fault;
-use crate::actors::testing::{eventually, run_in_real_time};
+use crate::actors::testing::{eventually, key, run_in_real_time};
 use crate::cluster::Kind;
 use crate::reconcile::status::PollFact;
+use crate::telemetry::metrics::Format;
 
 const CERT: &str = "api-certificate";
 const OWN: &str = "operator-certificate";
@@ -114,6 +115,7 @@ fn the_operators_certificate_is_shown_and_its_successor_followed() {
         let bed = Bed::new().await;
         let (ca, first, second) = (Authority::new("ca"), Authority::new("clients"), Authority::new("clients"));
         bed.server.set_tls(&here(&ca), Some(first.pem()));
+        bed.bench.deps.metrics.server_came(&key());
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
         let tls = json!({"tls": true, "certSecretName": CERT, "clientCASecretName": "clients-ca"});
         bed.edit(|spec| spec["controlPlane"] = tls.clone());
@@ -121,6 +123,12 @@ fn the_operators_certificate_is_shown_and_its_successor_followed() {
         bed.bench.api.put(Kind::Secret, certificate(OWN, &first.client("operator"), &first));
         bed.edit(|spec| spec["controlPlane"]["clientCertSecretName"] = json!(OWN));
         eventually("an answer", || bed.answered()).await;
+        // Until 2035 and 2034.
+        for (purpose, expires) in [("api", "2051222400.0"), ("api-client", "2019686400.0")] {
+            let row = format!("certificate_expiry_timestamp_seconds{{purpose=\"{purpose}\"}} {expires}");
+            let metrics = bed.bench.deps.metrics.encode(Format::Prometheus).expect("a page");
+            assert!(metrics.contains(&row), "{row}");
+        }
         bed.server.set_tls(&here(&ca), Some(second.pem()));
         bed.says(&["does not take", "Secret operator-certificate"]).await;
         bed.put_secret(certificate(OWN, &second.client("operator"), &second));
