@@ -83,6 +83,7 @@ impl World {
             deleting: false,
             server: checked.as_ref().map_err(String::as_str),
             config: Some(&self.config),
+            database: None,
             poll: Some(&self.poll),
             adapters: Some(&[]),
             ports: Some(&ports),

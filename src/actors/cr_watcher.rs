@@ -139,7 +139,7 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
         Kind::Pod => &deps.caches.pods,
-        Kind::Secret => return secrets(&event),
+        Kind::Secret | Kind::PerconaPgCluster => return secrets(&event),
     };
     let event = if kind == Kind::Pod { slimmed(event) } else { event };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
@@ -167,7 +167,7 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
         // A StatefulSet of ours bears its server's name.
         Kind::Pod => Sighting::Pod(key(owner?.name)),
-        Kind::Secret => return None,
+        Kind::Secret | Kind::PerconaPgCluster => return None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, SnapshotsFact};
 use crate::reconcile::{NfsPorts, ObservedAdapter, ServerKey};
@@ -164,6 +165,8 @@ pub struct Report {
 pub enum Fact {
     /// From ConfigHasher.
     Config(ConfigFact),
+    /// From ConfigHasher: the database that Percona's operator runs; None when there is none.
+    Database(Option<DatabaseFact>),
     /// From AdapterPoller: the result of the last poll.
     Poll(PollFact),
     /// From AdapterPoller: the adapters of the last valid answer.

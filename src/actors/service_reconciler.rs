@@ -24,7 +24,8 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, NfsPorts, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
+    Decision, Ensure, NfsPorts, ObservedAdapter, Refusal, Remove, ServerKey, ValidatedServer, decide, fingerprint,
+    plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -34,6 +35,9 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long until another look at a foreign object, or at one that is being deleted, when no event says it is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long until what the API server refused is asked for again, when nothing about it changes: a cluster may have got
+/// a second family of addresses meanwhile.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
 
 /// See the module.
 pub struct ServiceReconciler {
@@ -47,6 +51,8 @@ pub struct ServiceReconciler {
     polled_at: Option<Instant>,
     /// Per Service, a write that the API server turned into no change.
     settled: BTreeMap<String, String>,
+    /// Per Service, a change that the API server refused, and when.
+    refused: BTreeMap<String, (Refusal, Instant)>,
     last: Option<ServicesFact>,
     upkeep: Upkeep,
     /// The fights that were told last.
@@ -68,6 +74,7 @@ impl ServiceReconciler {
             nfs: None,
             polled_at: None,
             settled: BTreeMap::new(),
+            refused: BTreeMap::new(),
             last: None,
             upkeep,
             fought: Vec::new(),
@@ -134,6 +141,7 @@ impl Handler<Finished<Outcome>> for ServiceReconciler {
 pub struct Outcome {
     fact: Option<ServicesFact>,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
@@ -161,6 +169,7 @@ impl Worker for ServiceReconciler {
             },
             nfs: self.nfs,
             settled: self.settled.clone(),
+            refused: self.refused.clone(),
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
@@ -173,6 +182,7 @@ impl Worker for ServiceReconciler {
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        self.refused = outcome.refused;
         if outcome.fact.is_some() {
             self.deps.metrics.services_lag(&self.key, outcome.lagging);
         }
@@ -211,6 +221,7 @@ struct Run {
     /// Nothing was reconciled before.
     fresh: bool,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     seed: u64,
     cause: CauseKind,
     done: Done,
@@ -240,6 +251,7 @@ impl Run {
             Outcome {
                 fact: None,
                 settled: run.settled,
+                refused: run.refused,
                 verdict: Verdict::Settled,
                 changes: Vec::new(),
                 answered: None,
@@ -252,7 +264,9 @@ impl Run {
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         let live = self.deps.caches.services.owned_by(&server.uid);
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let plan = plan_services(&server, adapters, self.nfs, &live);
+        let mut plan = plan_services(&server, adapters, self.nfs, &live);
+        self.refused.retain(|_, (_, at)| at.elapsed() < ASK_AGAIN);
+        plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
 
         let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
         let (mut failed, mut blocked) = (false, false);
@@ -265,6 +279,10 @@ impl Run {
             }
         }
         for ensure in plan.ensure {
+            if !ensure.short.is_empty() {
+                blocked = true;
+                fact.problems.push(self.short(&about, &ensure));
+            }
             let cached = live.iter().find(|service| crate::reconcile::meta(service, "name") == ensure.name);
             if let Some(cached) = cached
                 && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
@@ -293,17 +311,7 @@ impl Run {
                 }
                 Err(error) => {
                     failed = true;
-                    let note = format!("Service {}: {error}", ensure.name);
-                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
-                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
-                        let reason = if ensure.adapter.is_some() {
-                            Reason::AdapterServiceFailed
-                        } else {
-                            Reason::ReconcileFailed
-                        };
-                        let related = Some((Kind::Service, ensure.name.clone()));
-                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
-                    }
+                    let note = self.failed(&about, &ensure, cached.map(AsRef::as_ref), &error);
                     fact.problems.push(note);
                 }
             }
@@ -324,12 +332,50 @@ impl Run {
         Outcome {
             fact: Some(fact),
             settled: self.settled,
+            refused: self.refused,
             verdict,
             changes,
             answered: self.polled_at,
             last_write: doing::last_write(),
             lagging: self.lagging,
         }
+    }
+
+    /// A Service could not be read or written. What of it was refused for good is remembered.
+    fn failed(&mut self, about: &CrRef, ensure: &Ensure, cached: Option<&Value>, error: &KubeError) -> String {
+        let note = format!("Service {}: {error}", ensure.name);
+        if error.code() == Some(422)
+            && let Some(cached) = cached
+            && let Some(refusal) = Refusal::of(&ensure.desired, cached, &error.to_string())
+        {
+            self.refused.insert(ensure.name.clone(), (refusal, Instant::now()));
+        }
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
+    }
+
+    /// Says what a Service cannot have; the rest of it is kept as any other.
+    fn short(&self, about: &CrRef, ensure: &Ensure) -> String {
+        let note = format!("Service {}: {}", ensure.name, ensure.short.join("; "));
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            let problem = ensure.short.join("; ");
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                service = ensure.name,
+                problem,
+                "the Service cannot have all that the spec asks for{again}"
+            );
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
     }
 
     async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {

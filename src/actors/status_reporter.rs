@@ -23,6 +23,7 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Kind, Mishap, Reason};
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::pod::{PodSeen, Why, standing};
 use crate::reconcile::status::{
     ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
@@ -44,6 +45,7 @@ const OLDER: i64 = 10;
 #[derive(Clone, Debug, Default)]
 struct Facts {
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
@@ -133,6 +135,7 @@ impl Handler<Report> for StatusReporter {
     fn handle(&mut self, message: Report, ctx: &mut Self::Context) {
         match message.fact {
             Fact::Config(fact) => self.facts.config = Some(fact),
+            Fact::Database(fact) => self.facts.database = fact,
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
@@ -341,6 +344,7 @@ impl Run {
             deleting: spec.deleting,
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
+            database: self.facts.database.as_ref(),
             poll: self.facts.poll.as_ref(),
             adapters,
             ports: self.facts.ports.as_ref(),

@@ -28,6 +28,8 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("", "configmaps", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher and AdapterPoller; generated Secrets are never deleted.
     ("", "secrets", &["get", "list", "watch", "create", "update"]),
+    // ConfigHasher; the garbage collector deletes.
+    ("pgv2.percona.com", "perconapgclusters", &["get", "create", "update"]),
     // CrWatcher, for what StatusReporter says about them; PortReconciler looks at the one that outlived its StatefulSet.
     ("", "pods", &["get", "list", "watch"]),
     // All report; StatusReporter lists those about a StatefulSet that has no pod.

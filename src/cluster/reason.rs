@@ -45,11 +45,13 @@ pub enum Reason {
     DriftRepaired,
     /// The same is changed again and again.
     DriftFought,
+    /// The database of Percona's operator cannot be used.
+    PerconaNotReady,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -68,6 +70,7 @@ impl Reason {
         Self::RolloutStarted,
         Self::DriftRepaired,
         Self::DriftFought,
+        Self::PerconaNotReady,
     ];
 
     /// As the API has it.
@@ -91,6 +94,7 @@ impl Reason {
             Self::RolloutStarted => "RolloutStarted",
             Self::DriftRepaired => "DriftRepaired",
             Self::DriftFought => "DriftFought",
+            Self::PerconaNotReady => "PerconaNotReady",
         }
     }
 
@@ -113,6 +117,7 @@ impl Reason {
             | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
             | Self::NotOwned
+            | Self::PerconaNotReady
             | Self::ServerFailed
             | Self::DriftFought => NoticeKind::Warning,
         }
@@ -154,7 +159,8 @@ impl Reason {
                 "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
-                "The Service of an adapter could not be written or deleted. It is tried again."
+                "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
+                 the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
             }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
@@ -174,6 +180,10 @@ impl Reason {
             Self::DriftFought => {
                 "The same field of the same object is changed by the same manager again and again: from the third time on \
                  it is set back ever more slowly, each 5 minutes at last. Nothing else waits for it."
+            }
+            Self::PerconaNotReady => {
+                "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
+                 has not made it ready. A new server waits; one that runs is left as it is."
             }
         }
     }
@@ -203,6 +213,10 @@ impl Reason {
                 "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
                  instead."
             }
+            Self::PerconaNotReady => {
+                "The note says what Percona's operator lacks or waits for; install it, or see its log and the status of the \
+                 PerconaPGCluster."
+            }
             // The test says which one is missing.
             _ => "",
         }
@@ -226,6 +240,7 @@ impl Reason {
                 "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
             }
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
             Self::ServerFailed => "{reason}: {what happened}: {what to do}",
             Self::DriftRepaired => {

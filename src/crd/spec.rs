@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::database::DatabaseSpec;
 use super::identity::IdentitySpec;
-use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, FileServiceSpec, MetricsSpec, PortsSpec, ServiceSpec};
+use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, MetricsSpec, PortsSpec};
+use super::percona::PerconaSpec;
 use super::pod::PodSpec;
 use super::rules::Port;
 use super::runtime::{LoggingSpec, RolloutSpec};
+use super::service::{AdapterServicesSpec, ApiServiceSpec, FileServiceSpec, ServiceSpec};
 use super::snapshots::SnapshotPolicySpec;
 use super::status::DittoServerStatus;
 use super::storage::{CacheSpec, StorageSpec};
@@ -52,7 +54,8 @@ use super::{defaults, rules};
     validation = rules::ports_differ(Port::Metrics, Port::Nfs),
     validation = rules::ports_differ(Port::Metrics, Port::Smb),
     validation = rules::ports_differ(Port::Metrics, Port::Api),
-    validation = rules::cache_clear_of_tls()
+    validation = rules::cache_clear_of_tls(),
+    validation = rules::postgres_needs_secret()
 )]
 pub struct DittoServerSpec {
     /// Image of the server.
@@ -69,6 +72,9 @@ pub struct DittoServerSpec {
     /// Where the control plane keeps its data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
+    /// A PostgreSQL cluster of Percona's operator for these data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percona: Option<PerconaSpec>,
     /// Local cache of remote blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
@@ -86,13 +92,16 @@ pub struct DittoServerSpec {
     pub adapter_discovery: Option<AdapterDiscoverySpec>,
     /// The Services of the adapters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adapter_services: Option<ServiceSpec>,
+    pub adapter_services: Option<AdapterServicesSpec>,
     /// The `-api` and `-file` Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
-    /// The `-file` Service alone.
+    /// The `-file` Service alone, merged over `service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_service: Option<FileServiceSpec>,
+    /// The `-api` Service alone, merged over `service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_service: Option<ApiServiceSpec>,
     /// The metrics endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsSpec>,

@@ -17,10 +17,12 @@ mod names;
 pub mod nfs;
 mod object;
 pub mod pod;
+pub mod percona;
 mod ports;
 mod problem;
 mod quantity;
 mod repeats;
+mod service_settings;
 mod services;
 mod slot;
 mod snapshots;
@@ -44,12 +46,14 @@ pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
-pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
+pub use service_settings::{IdleFields, ServiceSettings, ServiceType};
+pub use services::{Ensure, Refusal, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
 pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, Storage,
+    ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

@@ -3,6 +3,7 @@
 //! Static Services (`-headless`, `-api`, `-file`, `-metrics`) and adapter Services are decided apart: the adapter
 //! path sees only what carries the adapter label *and* a controller reference to the server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,6 +16,13 @@ use crate::build::{
     headless_service, metrics_service, nfs_ports,
 };
 
+mod fit;
+
+pub use fit::Refusal;
+
+/// Most characters of an adapter's type that are shown.
+const TYPE_SHOWN: usize = 40;
+
 /// One Service that should be there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ensure {
@@ -24,6 +32,8 @@ pub struct Ensure {
     pub desired: Value,
     /// The adapter that it is for; None for a static one.
     pub adapter: Option<String>,
+    /// What of the spec it cannot have, in words.
+    pub short: Vec<String>,
 }
 
 /// One Service of ours that should not be there.
@@ -65,6 +75,11 @@ pub fn plan_services(
     if let Some(adapters) = adapters {
         adapter_services(server, adapters, nfs, live, &mut plan);
     }
+    for ensure in &mut plan.ensure {
+        if let Some(service) = find(live, &ensure.name).filter(|service| owned_by(service, &server.uid)) {
+            fit::fit(ensure, service);
+        }
+    }
     plan
 }
 
@@ -83,8 +98,9 @@ fn statics(
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
-    let mut ensure =
-        |name: String, service| plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None });
+    let mut ensure = |name: String, service| {
+        plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None, short: vec![] });
+    };
     ensure(names.headless_service(), headless_service(server));
     ensure(names.api_service(), api_service(server));
     if server.file_service_enabled {
@@ -138,6 +154,8 @@ fn adapter_services(
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
+    let mut taken: BTreeMap<String, usize> =
+        plan.ensure.iter().enumerate().map(|(at, ensure)| (ensure.name.clone(), at)).collect();
     for adapter in adapters {
         let name = names.adapter_service(&adapter.adapter_type);
         let present = find(live, &name).filter(|service| owned_by(service, &server.uid));
@@ -147,16 +165,22 @@ fn adapter_services(
             AdapterState::Passage => present.and_then(|service| published_port(service, &adapter.adapter_type)),
             AdapterState::Stopped => None,
         };
-        if let Some(port) = port {
-            let mut desired =
-                to_value(adapter_service(server, &AdapterPort { adapter_type: adapter.adapter_type.clone(), port }));
-            if adapter.adapter_type == "nfs" {
-                // An adapter on its way keeps what it has, as it keeps its port.
-                let known = nfs.filter(|_| adapter.state == AdapterState::Running);
-                add_nfs_ports(&mut desired, known, present, port);
-            }
-            plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()) });
+        let Some(port) = port else { continue };
+        if let Some(first) = taken.get(&name).and_then(|at| plan.ensure.get_mut(*at)) {
+            // Two types that are cut alike, or one that is called like a Service of ours: nobody's Service changes hands.
+            let cut: String = adapter.adapter_type.chars().take(TYPE_SHOWN).collect();
+            first.short.push(format!("adapter {cut:?} would need a Service of the same name, and has none"));
+            continue;
         }
+        let mut desired =
+            to_value(adapter_service(server, &AdapterPort { adapter_type: adapter.adapter_type.clone(), port }));
+        if adapter.adapter_type == "nfs" {
+            // An adapter on its way keeps what it has, as it keeps its port.
+            let known = nfs.filter(|_| adapter.state == AdapterState::Running);
+            add_nfs_ports(&mut desired, known, present, port);
+        }
+        taken.insert(name.clone(), plan.ensure.len());
+        plan.ensure.push(Ensure { name, desired, adapter: Some(adapter.adapter_type.clone()), short: vec![] });
     }
     // A static Service stays one, whatever labels somebody puts on it.
     let statics = [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()];

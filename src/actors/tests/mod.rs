@@ -6,6 +6,7 @@ mod poller;
 mod port_reconciler;
 mod port_writes;
 mod service_failures;
+mod service_fields;
 mod service_reconciler;
 mod status_reporter;
 mod upkeep;

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::object::{Decision, decide};
 use super::*;
-use crate::fixtures::{everything, server};
-use crate::reconcile::ServiceType;
+use crate::fixtures::{everything, server, service_settings};
+use crate::reconcile::{ServiceSettings, ServiceType};
 
 fn adapter(adapter_type: &str, port: u16, state: AdapterState) -> ObservedAdapter {
     ObservedAdapter { adapter_type: adapter_type.to_owned(), port, state }
@@ -183,12 +183,65 @@ fn type_and_annotations_follow_the_user_and_foreign_fields_survive() {
     let annotations = &after["metadata"]["annotations"];
     assert_eq!((&annotations["ours"], &annotations["cloud"]), (&json!("3"), &json!("theirs")));
     assert_eq!((annotations.get("old"), &after["spec"]["type"]), (None, &json!("NodePort")));
-    for path in ["/metadata/finalizers", "/metadata/labels", "/spec/loadBalancerClass", "/spec/healthCheckNodePort"] {
+    assert_eq!(after["spec"].get("loadBalancerClass"), None, "refused on anything but a load balancer");
+    for path in ["/metadata/finalizers", "/metadata/labels", "/spec/healthCheckNodePort"] {
         assert_eq!(after.pointer(path), before.pointer(path), "{path}");
     }
     namespace.server.adapter_services.annotations.clear();
     namespace.reconcile(Some(&seen));
     assert_eq!(namespace.get("files-adapter-nfs").unwrap()["metadata"]["annotations"].get("ours"), None);
+}
+
+#[test]
+fn a_field_that_is_taken_out_goes_and_one_that_others_set_stays() {
+    let seen = running(&[("nfs", 12049), ("smb", 1445)]);
+    let mut namespace = Namespace::new(server("files").build());
+    namespace.server.api_service = service_settings("api");
+    namespace.server.file_service = service_settings("file");
+    namespace.server.per_adapter.insert("nfs".into(), service_settings("nfs"));
+    namespace.reconcile(Some(&seen));
+    let with_fields = [("files-api", "api"), ("files-file", "file"), ("files-adapter-nfs", "nfs")];
+    for (name, mark) in with_fields {
+        let service = namespace.get(name).unwrap();
+        assert_eq!(service["spec"]["loadBalancerClass"], format!("example.com/{mark}"));
+        assert_eq!(service["metadata"]["labels"][format!("example.com/team-{mark}")], format!("{mark}-team"));
+        assert_eq!(service["spec"]["loadBalancerSourceRanges"], json!(["192.0.2.0/24", "2001:db8::/32"]));
+        assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
+    }
+    namespace.edit("files-adapter-smb", |service| {
+        service["spec"]["loadBalancerSourceRanges"] = json!(["198.51.100.0/24"]);
+        service["spec"]["externalTrafficPolicy"] = json!("Local");
+        service["metadata"]["labels"]["theirs"] = json!("kept");
+    });
+    namespace.edit("files-api", |service| service["metadata"]["labels"]["theirs"] = json!("kept"));
+    assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "what is left unset is left to others");
+
+    namespace.server.api_service = ServiceSettings::default();
+    namespace.server.file_service = ServiceSettings::default();
+    namespace.server.per_adapter.clear();
+    let wrote = namespace.reconcile(Some(&seen));
+    assert_eq!(wrote, ["~files-api", "~files-adapter-nfs"]);
+    for (name, mark) in with_fields {
+        let service = namespace.get(name).unwrap();
+        for field in ["loadBalancerSourceRanges", "externalTrafficPolicy"] {
+            assert_eq!(service["spec"].get(field), None, "{name}");
+        }
+        assert_eq!(service["metadata"]["labels"].get(format!("example.com/team-{mark}")), None, "{name}");
+        assert_eq!(service["metadata"]["annotations"].get(format!("example.com/note-{mark}")), None, "{name}");
+    }
+    assert_eq!(namespace.get("files-api").unwrap()["metadata"]["labels"]["theirs"], "kept");
+    assert_eq!(namespace.get("files-adapter-smb").unwrap()["metadata"]["labels"]["theirs"], "kept");
+}
+
+#[test]
+fn of_two_adapters_that_would_have_one_service_the_first_keeps_it_and_the_other_is_told() {
+    let mut namespace = Namespace::with(&[]);
+    let seen = running(&[("A", 7001), ("a-x559a", 7002), ("nfs", 12049)]);
+    assert_eq!(namespace.reconcile(Some(&seen)), ["+files-adapter-a-x559a", "+files-adapter-nfs"]);
+    assert_eq!(namespace.get("files-adapter-a-x559a").unwrap()["spec"]["ports"][0]["port"], 7001);
+    assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "and no fight");
+    let told: Vec<String> = namespace.plan(Some(&seen)).ensure.into_iter().flat_map(|ensure| ensure.short).collect();
+    assert_eq!(told, ["adapter \"a-x559a\" would need a Service of the same name, and has none"]);
 }
 
 #[test]

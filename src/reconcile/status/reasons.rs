@@ -29,6 +29,7 @@ const SPEC: &str = "correct the fields that the message names";
 const API: &str = "see the message, the server's log, and whether the operator may reach the server's API port";
 const LOGIN: &str = "see docs/runbooks/DittofsServerApiFailing.md: the message says which account is refused";
 const BAD_ANSWER: &str = "the server's version may not be one that this operator knows: see the message";
+const PERCONA: &str = "see the status of the PerconaPGCluster, and the log of Percona's operator";
 const ADMIN: &str = "put the administrator's present password into the Secret that the message names";
 const CONFIG_MAP: &str = "see the message: permissions, or an object of that name that belongs to somebody else";
 
@@ -78,6 +79,23 @@ pub const ROWS: &[Row] = &[
         "Settings that are doubtful, and fields of ours that somebody changes again and again.",
         "the message names each with what to do instead",
     ),
+    row("DatabaseReady", "PerconaReady", "The database of Percona's operator is ready.", ""),
+    row("DatabaseReady", "NotReconciledYet", "The database was not looked at yet.", ""),
+    row("DatabaseReady", "PerconaNotReady", "Percona's operator has not made the database ready yet.", PERCONA),
+    row(
+        "DatabaseReady",
+        "PerconaMissing",
+        "Percona's operator is not installed.",
+        "install it; it is found by itself then",
+    ),
+    row(
+        "DatabaseReady",
+        "PerconaUnreadable",
+        "The database cannot be looked at.",
+        "see the message: permissions, mostly",
+    ),
+    row("DatabaseReady", "PerconaDeleted", "Somebody deleted the database.", "see the message"),
+    row("DatabaseReady", "NotOwned", "The PerconaPGCluster of that name is somebody else's.", "rename or remove it"),
     row("SnapshotPoliciesApplied", "PoliciesApplied", "The server has the policies of the spec.", ""),
     row("SnapshotPoliciesApplied", "LeftOnServer", "The server has policies that the spec does not name.", ""),
     row("SnapshotPoliciesApplied", "NotAppliedYet", "The policies were not applied yet.", ""),

@@ -150,6 +150,7 @@ pub const CONDITIONS: &[&str] = &[
     "Ready",
     "Available",
     "ConfigReady",
+    "DatabaseReady",
     "Progressing",
     "Authenticated",
     "AdaptersDiscovered",
@@ -162,10 +163,20 @@ pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
 pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods"];
 /// Values of `resource` of what is asked of the Kubernetes API.
-pub const RESOURCES: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "events", "discovery"];
+pub const RESOURCES: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "pods",
+    "events",
+    "discovery",
+    "perconapgclusters",
+];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WRITTEN: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "perconapgclusters"];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
