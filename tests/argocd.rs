@@ -89,6 +89,8 @@ impl World {
             ports: Some(&ports),
             services: Some(&services),
             snapshots: None,
+            deletion: None,
+            paused: None,
             stateful_set: Some(&set),
             pod: self.pod.as_ref().map_or(PodSeen::Unknown, PodSeen::There),
             live_services: &live,

@@ -24,7 +24,7 @@ use super::trouble::Trouble;
 use super::upkeep::Upkeep;
 use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
-use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::cluster::{CrRef, Kind, KubeError, Reason, pause};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
@@ -218,6 +218,9 @@ impl Worker for ConfigHasher {
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.peers.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.tell_fights();
         match outcome {
@@ -298,6 +301,8 @@ impl Run {
         let yaml = render(&server);
         let config_map = match self.keep_config_map(&about, &server, &yaml).await {
             Ok(known) => known,
+            // What the hash would be is told all the same.
+            Err(_) if pause::was_refused() => None,
             Err(fact) => return self.failed(&about, fact),
         };
         let mut read = match self.keep_secrets(&about, &server).await {
@@ -322,7 +327,7 @@ impl Run {
             }
         }
         let generation = server.generation;
-        let (hash, fact) = if missing.is_empty() {
+        let (hash, mut fact) = if missing.is_empty() {
             let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
@@ -337,6 +342,9 @@ impl Run {
             }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
+        if pause::was_refused() {
+            fact = ConfigFact::Failed { reason: "Paused", text: "the server is paused".to_owned() };
+        }
         Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
     }
 

@@ -76,6 +76,11 @@ impl Deps {
         self.specs.current(&self.caches.servers, key)
     }
 
+    /// Whether nothing of the server but its status may be written.
+    pub fn is_paused(&self, key: &ServerKey) -> bool {
+        self.spec(key).is_some_and(|spec| spec.paused)
+    }
+
     /// A seed that no other actor has.
     pub fn next_seed(&self) -> u64 {
         let count = self.seeds.fetch_add(1, Ordering::Relaxed);
@@ -111,6 +116,10 @@ impl Deps {
         related: Option<(Kind, String)>,
         times: u32,
     ) {
+        // An event is a write, too.
+        if self.is_paused(&about.key) {
+            return;
+        }
         let Some(pass) = self.gate.enter() else { return };
         let (events, metrics, about) = (self.events.clone(), self.metrics.clone(), about.clone());
         let trace = TraceContext::current().trace_id();

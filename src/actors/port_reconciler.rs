@@ -23,7 +23,8 @@ use super::trouble::Trouble;
 use super::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
+use crate::crd::annotations::RESTART_AT;
+use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan, restart_at};
 use crate::reconcile::status::PortsFact;
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
 use crate::telemetry::metrics::doing;
@@ -166,6 +167,9 @@ impl Worker for PortReconciler {
             upkeep: self.upkeep.clone(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
+    }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
@@ -372,6 +376,13 @@ impl Run {
                             );
                             let (reason, action) = (Reason::RolloutStarted, "ReplaceStatefulSet");
                             self.deps.event(&about, reason, action, note, related.clone());
+                        }
+                        if let Some(asked) =
+                            restart_at(&object).filter(|asked| live.as_ref().and_then(restart_at) != Some(*asked))
+                        {
+                            let note = format!("The pod of StatefulSet {name} is restarted: {RESTART_AT} is {asked}");
+                            let action = "ReplaceStatefulSet";
+                            self.deps.event(&about, Reason::RestartRequested, action, note, related.clone());
                         }
                         if ports_changed {
                             let held =

@@ -180,6 +180,9 @@ impl Worker for ServiceReconciler {
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
         self.refused = outcome.refused;

@@ -50,6 +50,8 @@ struct Facts {
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    deletion: Option<String>,
+    held: BTreeMap<Role, Vec<String>>,
     snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
     /// What each writer sets back again and again.
@@ -142,6 +144,10 @@ impl Handler<Report> for StatusReporter {
             Fact::Services(fact) => self.facts.services = Some(fact),
             Fact::Fought(role, fights) => {
                 self.facts.fought.insert(role, fights);
+            }
+            Fact::Deletion(text) => self.facts.deletion = Some(text),
+            Fact::Held(role, words) => {
+                self.facts.held.insert(role, words);
             }
             Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
@@ -338,10 +344,13 @@ impl Run {
         let mut doubts: Vec<String> = server
             .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
         doubts.extend(self.facts.fought.values().flatten().cloned());
+        let held: Vec<String> = self.facts.held.values().flatten().cloned().collect();
         let now = stamp(now);
         let mut derived = derive(Observed {
             generation: spec.generation,
             deleting: spec.deleting,
+            deletion: self.facts.deletion.as_deref(),
+            paused: spec.paused.then_some(held.as_slice()),
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
             database: self.facts.database.as_ref(),

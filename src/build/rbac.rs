@@ -14,7 +14,7 @@ const NAME: &str = "dittofs-operator";
 
 /// API group, resource and verbs of each rule; the comment above one says which actor needs it.
 const RULES: &[(&str, &str, &[&str])] = &[
-    // CrWatcher reads, StatusReporter releases a finalizer that the operator written in Go left behind.
+    // CrWatcher reads; the Supervisor sets and releases our finalizer.
     ("dittofs.dittofs.com", "dittoservers", &["get", "list", "watch", "patch"]),
     // StatusReporter.
     ("dittofs.dittofs.com", "dittoservers/status", &["patch"]),

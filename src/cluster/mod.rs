@@ -13,6 +13,7 @@ mod events;
 mod kind;
 mod mishaps;
 mod objects;
+pub mod pause;
 mod raw;
 mod reason;
 #[cfg(test)]

@@ -11,6 +11,8 @@ use super::events::NoticeKind;
 pub enum Reason {
     /// The StatefulSet was created.
     Created,
+    /// The server is being deleted.
+    Deleting,
     /// The operator's account was made or taken up.
     AuthProvisioned,
     /// A Service of an adapter was created.
@@ -21,6 +23,8 @@ pub enum Reason {
     AdapterServiceDeleted,
     /// The StatefulSet's ports follow the adapters.
     ContainerPortsUpdated,
+    /// The annotation of the DittoServer asks for a restart.
+    RestartRequested,
     /// Something could not be brought about.
     ReconcileFailed,
     /// The server refuses the operator's account.
@@ -35,6 +39,8 @@ pub enum Reason {
     SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
+    /// What had to be done before a deletion was given up.
+    CleanupTimeout,
     /// An object with our name is somebody else's.
     NotOwned,
     /// The server cannot come up as things are.
@@ -51,13 +57,15 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Created,
+        Self::Deleting,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
         Self::AdapterServiceUpdated,
         Self::AdapterServiceDeleted,
         Self::ContainerPortsUpdated,
+        Self::RestartRequested,
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
@@ -65,6 +73,7 @@ impl Reason {
         Self::AdminCredentialUnauthorized,
         Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
+        Self::CleanupTimeout,
         Self::NotOwned,
         Self::ServerFailed,
         Self::RolloutStarted,
@@ -77,11 +86,13 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "Created",
+            Self::Deleting => "Deleting",
             Self::AuthProvisioned => "AuthProvisioned",
             Self::AdapterServiceCreated => "AdapterServiceCreated",
             Self::AdapterServiceUpdated => "AdapterServiceUpdated",
             Self::AdapterServiceDeleted => "AdapterServiceDeleted",
             Self::ContainerPortsUpdated => "ContainerPortsUpdated",
+            Self::RestartRequested => "RestartRequested",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
@@ -89,6 +100,7 @@ impl Reason {
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
             Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
+            Self::CleanupTimeout => "CleanupTimeout",
             Self::NotOwned => "NotOwned",
             Self::ServerFailed => "ServerFailed",
             Self::RolloutStarted => "RolloutStarted",
@@ -102,11 +114,13 @@ impl Reason {
     pub fn kind(self) -> NoticeKind {
         match self {
             Self::Created
+            | Self::Deleting
             | Self::AuthProvisioned
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
             | Self::ContainerPortsUpdated
+            | Self::RestartRequested
             | Self::RolloutStarted
             | Self::DriftRepaired => NoticeKind::Normal,
             Self::ReconcileFailed
@@ -116,6 +130,7 @@ impl Reason {
             | Self::AdminCredentialUnauthorized
             | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
+            | Self::CleanupTimeout
             | Self::NotOwned
             | Self::PerconaNotReady
             | Self::ServerFailed
@@ -127,6 +142,10 @@ impl Reason {
     pub fn when(self) -> &'static str {
         match self {
             Self::Created => "The StatefulSet was created: for a new server, or after somebody deleted it.",
+            Self::Deleting => {
+                "The DittoServer is being deleted: polling stops, the operator's account at the server is removed, then \
+                 the finalizer."
+            }
             Self::AuthProvisioned => {
                 "The operator logged in as administrator and set up its own account at the server."
             }
@@ -138,6 +157,10 @@ impl Reason {
             Self::ContainerPortsUpdated => {
                 "The ports that the pod template declares follow the adapters; the running pod is left alone unless the \
                  spec says otherwise."
+            }
+            Self::RestartRequested => {
+                "The annotation dittofs.io/restart-at of the DittoServer has a new value; the pod restarts once, with \
+                 whatever was held back."
             }
             Self::ReconcileFailed => {
                 "An object could not be written, or the server's answer could not be understood. It is tried again."
@@ -161,6 +184,10 @@ impl Reason {
             Self::AdapterServiceFailed => {
                 "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
                  the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
+            }
+            Self::CleanupTimeout => {
+                "What has to be done before a deletion failed for 60 s from its first attempt; the server goes \
+                 without it."
             }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
@@ -213,6 +240,7 @@ impl Reason {
                 "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
                  instead."
             }
+            Self::CleanupTimeout => "Do what the note says was left undone, by hand.",
             Self::PerconaNotReady => {
                 "The note says what Percona's operator lacks or waits for; install it, or see its log and the status of the \
                  PerconaPGCluster."
@@ -226,11 +254,13 @@ impl Reason {
     pub fn note(self) -> &'static str {
         match self {
             Self::Created => "Created StatefulSet {name}",
+            Self::Deleting => "Deleting the server; its volumes and generated Secrets stay",
             Self::AuthProvisioned => "The operator's account at the server was provisioned",
             Self::AdapterServiceCreated => "Created Service {name} for adapter {type} on port {port}",
             Self::AdapterServiceUpdated => "Updated Service {name}: {field from what to what, …}",
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
+            Self::RestartRequested => "The pod of StatefulSet {name} is restarted: dittofs.io/restart-at is {text}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed
             | Self::AuthAPIUnreachable
@@ -240,6 +270,7 @@ impl Reason {
                 "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
             }
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
             Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
             Self::ServerFailed => "{reason}: {what happened}: {what to do}",

@@ -6,6 +6,7 @@
 mod adapters;
 mod admin_pace;
 mod api_tls;
+pub mod deletion;
 mod diff;
 pub mod drift;
 mod duration;

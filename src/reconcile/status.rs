@@ -20,6 +20,7 @@ use super::percona::DatabaseFact;
 use super::pod::PodSeen;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
+use crate::crd::annotations::PAUSED;
 
 /// Longest condition message: a tenth of what the schema allows, enough for any cause.
 const MESSAGE_MAX: usize = 3000;
@@ -115,6 +116,10 @@ pub struct Observed<'a> {
     pub generation: i64,
     /// Whether the CR is being deleted.
     pub deleting: bool,
+    /// What its deletion waits for, in words.
+    pub deletion: Option<&'a str>,
+    /// While it is paused: what is not written for that, in words.
+    pub paused: Option<&'a [String]>,
     /// The checked server, or what is wrong with it.
     pub server: Result<&'a ValidatedServer, &'a str>,
     /// ConfigHasher.
@@ -200,6 +205,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         ports_condition(&seen),
         warnings_condition(&seen),
     ];
+    conditions.extend(seen.paused.map(paused_condition));
     conditions.extend(database_condition(&seen));
     conditions.extend(snapshots::snapshots_condition(&seen));
     let served = served(&told);
@@ -292,11 +298,11 @@ fn ready_condition(
     served: &str,
 ) -> Condition {
     let mut missing: Vec<String> = Vec::new();
-    if let Err(problem) = seen.server {
-        return condition("Ready", Truth::No, "SpecInvalid", problem);
-    }
     if seen.deleting {
-        missing.push("the server is being deleted".into());
+        let waits = seen.deletion.map(|text| format!("; {text}")).unwrap_or_default();
+        missing.push(format!("the server is being deleted{waits}"));
+    } else if let Err(problem) = seen.server {
+        return condition("Ready", Truth::No, "SpecInvalid", problem);
     }
     if wanted == 0 {
         missing.push("spec.replicas is 0".into());
@@ -494,6 +500,14 @@ fn warnings_condition(seen: &Observed<'_>) -> Condition {
     } else {
         condition("Warnings", Truth::Yes, "Doubtful", seen.warnings.join("; "))
     }
+}
+
+/// Only there while the server is paused.
+fn paused_condition(held: &[String]) -> Condition {
+    let waits =
+        if held.is_empty() { "nothing waits to be done".to_owned() } else { format!("it would {}", held.join("; ")) };
+    let message = format!("Nothing but this status is written while the annotation {PAUSED} is \"true\"; {waits}");
+    condition("Paused", Truth::Yes, "PausedByAnnotation", message)
 }
 
 fn active(adapters: Option<&[ObservedAdapter]>) -> impl Iterator<Item = &ObservedAdapter> {

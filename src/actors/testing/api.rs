@@ -381,13 +381,25 @@ impl Store {
         }
     }
 
-    /// The two operations that the operator uses: `test`, and `remove` from a list.
+    /// The operations that the operator uses: `test`, `remove` from a list, and `add` of a list or to its end.
     fn json_patch(&mut self, kind: Kind, mut object: Value, patch: &Value) -> Reply {
         for step in patch.as_array().into_iter().flatten() {
             let place = step["path"].as_str().unwrap_or_default();
             match step["op"].as_str() {
                 Some("test") if object.pointer(place) == Some(&step["value"]) => {}
                 Some("test") => return refused(422, "Invalid"),
+                Some("add") => match place.strip_suffix("/-") {
+                    Some(list) => match object.pointer_mut(list) {
+                        Some(Value::Array(list)) => list.push(step["value"].clone()),
+                        _ => return refused(422, "Invalid"),
+                    },
+                    None => {
+                        let (parent, name) = place.rsplit_once('/').unwrap_or_default();
+                        if let Some(parent) = object.pointer_mut(parent) {
+                            parent[name] = step["value"].clone();
+                        }
+                    }
+                },
                 _ => {
                     let (list, index) = place.rsplit_once('/').unwrap_or_default();
                     if let (Some(Value::Array(list)), Ok(index)) = (object.pointer_mut(list), index.parse()) {

@@ -79,6 +79,8 @@ pub const ROWS: &[Row] = &[
         "Settings that are doubtful, and fields of ours that somebody changes again and again.",
         "the message names each with what to do instead",
     ),
+    row("Paused", "PausedByAnnotation", "Nothing but status is written; the message says what would be.", ""),
+    row("ConfigReady", "Paused", "The server is paused.", ""),
     row("DatabaseReady", "PerconaReady", "The database of Percona's operator is ready.", ""),
     row("DatabaseReady", "NotReconciledYet", "The database was not looked at yet.", ""),
     row("DatabaseReady", "PerconaNotReady", "Percona's operator has not made the database ready yet.", PERCONA),

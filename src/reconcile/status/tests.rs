@@ -15,6 +15,8 @@ const NOW: &str = "2026-02-02T00:00:00Z";
 struct World {
     generation: i64,
     deleting: bool,
+    deletion: Option<&'static str>,
+    paused: Option<Vec<String>>,
     server: Result<ValidatedServer, String>,
     config: Option<ConfigFact>,
     database: Option<DatabaseFact>,
@@ -55,6 +57,8 @@ fn healthy() -> World {
     World {
         generation: 3,
         deleting: false,
+        deletion: None,
+        paused: None,
         server: Ok(server("files").generation(3).build()),
         config: Some(ConfigFact::Valid { generation: 3 }),
         database: None,
@@ -81,6 +85,8 @@ impl World {
         let status = derive(Observed {
             generation: self.generation,
             deleting: self.deleting,
+            deletion: self.deletion,
+            paused: self.paused.as_deref(),
             server: self.server.as_ref().map_err(String::as_str),
             config: self.config.as_ref(),
             database: self.database.as_ref(),
@@ -235,6 +241,14 @@ fn ready_is_true_only_when_everything_else_is() {
     let text = || "because-of-this".to_owned();
     let table: Vec<(&str, World)> = vec![
         ("being deleted", healthy().with(|w| w.deleting = true)),
+        (
+            "being deleted; not done yet",
+            healthy().with(|w| {
+                w.deleting = true;
+                w.deletion = Some("not done yet");
+                w.server = Err("bad".to_owned());
+            }),
+        ),
         ("0 of 1 replicas ready", healthy().with(|w| w.set.as_mut().unwrap()["status"]["readyReplicas"] = json!(0))),
         ("spec.replicas is 0", healthy().with(|w| w.server.as_mut().unwrap().replicas = 0)),
         ("generation 4 is not applied", healthy().with(|w| w.generation = 4)),
@@ -660,6 +674,18 @@ proptest! {
         let again = world.clone().with(|w| w.previous = Some(status.clone())).derive_at(later);
         prop_assert_eq!(patch(Some(&status), &again), None);
     }
+}
+
+#[test]
+fn a_pause_is_said_while_it_lasts_with_what_it_keeps_back() {
+    assert!(healthy().derive()["conditions"].as_array().unwrap().iter().all(|made| made["type"] != "Paused"));
+    let quiet = healthy().with(|w| w.paused = Some(vec![])).derive();
+    assert_eq!(says(&quiet, "Paused"), "True/PausedByAnnotation");
+    assert!(condition_of(&quiet, "Paused")["message"].as_str().unwrap().contains("nothing waits"));
+    assert_eq!(says(&quiet, "Ready"), "True/AllConditionsMet", "a pause alone costs nobody anything");
+    let held = healthy().with(|w| w.paused = Some(vec!["create Service a".to_owned(), "x".repeat(9000)])).derive();
+    let message = condition_of(&held, "Paused")["message"].as_str().unwrap();
+    assert!(message.contains("it would create Service a; x") && message.chars().count() <= MESSAGE_MAX + 1);
 }
 
 #[test]

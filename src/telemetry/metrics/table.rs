@@ -215,6 +215,7 @@ pub const OPERATIONS: &[&str] = &[
     "nfs-settings",
     "list-policies",
     "put-policy",
+    "delete-account",
 ];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
