@@ -81,6 +81,7 @@ impl Debug {
                 "configmaps": caches.config_maps.is_synced(),
                 "networkpolicies": caches.network_policies.is_synced(),
                 "servicemonitors": caches.service_monitors.is_synced(),
+                "pods": caches.pods.is_synced(),
             },
         });
         picture["servers"] = match timeout(PATIENCE, self.supervisor.send(Census)).await {

@@ -44,6 +44,7 @@ impl Health {
             ("services", caches.services.is_synced()),
             ("configmaps", caches.config_maps.is_synced()),
             ("networkpolicies", caches.network_policies.is_synced()),
+            ("pods", caches.pods.is_synced()),
         ]
         .into_iter()
         .filter_map(|(kind, synced)| (!synced).then_some(kind))

@@ -1,8 +1,9 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
 //! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets,
-//! Services, NetworkPolicies and ServiceMonitors whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
-//! kept of them. Nothing is told from a list that is not complete.
+//! Services, NetworkPolicies and ServiceMonitors whole, ConfigMaps and Secrets by their metadata; and the pods of the
+//! StatefulSets, of which only what says how they come up is kept. Secrets enter no cache: a name that changed is all
+//! that is kept of them. Nothing is told from a list that is not complete.
 
 use std::sync::Arc;
 
@@ -18,10 +19,12 @@ use super::messages::{Cause, CauseKind, Seen, Sighting, Stop};
 use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
+use crate::reconcile::pod::slim;
 use crate::reconcile::{ServerKey, meta};
 
 /// The kinds that are watched.
-const WATCHED: [Kind; 7] = [
+const WATCHED: [Kind; 8] = [
+    Kind::Pod,
     Kind::DittoServer,
     Kind::StatefulSet,
     Kind::Service,
@@ -65,7 +68,12 @@ impl CrWatcher {
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
         let owned = matches!(
             kind,
-            Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::NetworkPolicy | Kind::ServiceMonitor
+            Kind::StatefulSet
+                | Kind::Service
+                | Kind::ConfigMap
+                | Kind::Pod
+                | Kind::NetworkPolicy
+                | Kind::ServiceMonitor
         );
         let scope = WatchScope {
             kind,
@@ -161,13 +169,26 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::ConfigMap => &deps.caches.config_maps,
         Kind::NetworkPolicy => &deps.caches.network_policies,
         Kind::ServiceMonitor => &deps.caches.service_monitors,
-        Kind::Secret | Kind::Pod => return secrets(&event),
+        Kind::Pod => &deps.caches.pods,
+        Kind::Secret | Kind::PerconaPgCluster => return secrets(&event),
     };
+    let event = if kind == Kind::Pod { slimmed(event) } else { event };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
 }
 
+/// Of pods only what is read.
+fn slimmed(event: WatchEvent) -> WatchEvent {
+    match event {
+        WatchEvent::Listed(pods) => WatchEvent::Listed(pods.iter().map(slim).collect()),
+        WatchEvent::Applied(pod) => WatchEvent::Applied(slim(&pod)),
+        WatchEvent::Deleted(pod) => WatchEvent::Deleted(slim(&pod)),
+        other => other,
+    }
+}
+
 fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
-    let owner = change.owner.filter(|owner| owner.kind == Kind::DittoServer.name());
+    let owned_by = if kind == Kind::Pod { Kind::StatefulSet } else { Kind::DittoServer };
+    let owner = change.owner.filter(|owner| owner.kind == owned_by.name());
     let key = |name: String| ServerKey { namespace: change.namespace.clone(), name };
     Some(match kind {
         Kind::DittoServer => Sighting::Server(key(change.name)),
@@ -177,7 +198,9 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
         Kind::NetworkPolicy => Sighting::NetworkPolicy(key(owner?.name)),
         Kind::ServiceMonitor => Sighting::ServiceMonitor(key(owner?.name)),
-        Kind::Secret | Kind::Pod => return None,
+        // A StatefulSet of ours bears its server's name.
+        Kind::Pod => Sighting::Pod(key(owner?.name)),
+        Kind::Secret | Kind::PerconaPgCluster => return None,
     })
 }
 

@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use self::run::Run;
 use super::Deps;
-use super::done::{Done, report_changes};
+use super::done::{Done, report_changes, report_fights};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
+use super::upkeep::Upkeep;
 use crate::cluster::Kind;
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{NfsPorts, ObservedAdapter, Refusal, ServerKey};
@@ -39,6 +40,9 @@ pub struct ServiceReconciler {
     /// Per Service, a change that the API server refused, and when.
     refused: BTreeMap<String, (Refusal, Instant)>,
     last: Option<ServicesFact>,
+    upkeep: Upkeep,
+    /// The fights that were told last.
+    fought: Vec<String>,
     _lifeline: Lifeline,
 }
 
@@ -46,6 +50,7 @@ impl ServiceReconciler {
     /// A reconciler that knows no adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ServiceReconciler, &deps);
+        let upkeep = Upkeep::new(deps.clone());
         Self {
             key,
             deps,
@@ -57,6 +62,8 @@ impl ServiceReconciler {
             settled: BTreeMap::new(),
             refused: BTreeMap::new(),
             last: None,
+            upkeep,
+            fought: Vec::new(),
             _lifeline: lifeline,
         }
     }
@@ -95,6 +102,9 @@ impl Handler<Resend> for ServiceReconciler {
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+        self.fought.clear();
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::ServiceReconciler, fights, &mut self.fought);
     }
 }
 
@@ -152,8 +162,12 @@ impl Worker for ServiceReconciler {
             polled_at: self.polled_at,
             lagging: 0,
             trouble: self.flight.trouble(),
+            upkeep: self.upkeep.clone(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
+    }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
@@ -172,6 +186,8 @@ impl Worker for ServiceReconciler {
             }
         }
         report_changes(&self.status, &self.deps.metrics, &outcome.changes);
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::ServiceReconciler, fights, &mut self.fought);
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {

@@ -20,6 +20,9 @@ pub fn service_monitor(server: &ValidatedServer) -> Option<Value> {
     if let Some(interval) = &server.service_monitor.interval {
         endpoint["interval"] = json!(interval);
     }
+    if let Some(token) = &metrics.bearer_token {
+        endpoint["authorization"] = json!({"type": "Bearer", "credentials": {"name": token.name, "key": token.key}});
+    }
     Some(json!({
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "ServiceMonitor",

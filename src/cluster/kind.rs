@@ -26,6 +26,8 @@ pub enum Kind {
     NetworkPolicy,
     /// `monitoring.coreos.com/v1 ServiceMonitor`.
     ServiceMonitor,
+    /// `pgv2.percona.com/v2 PerconaPGCluster`.
+    PerconaPgCluster,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::StatefulSet => "apps",
             Self::NetworkPolicy => "networking.k8s.io",
             Self::ServiceMonitor => "monitoring.coreos.com",
+            Self::PerconaPgCluster => "pgv2.percona.com",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
         }
     }
@@ -44,6 +47,7 @@ impl Kind {
     pub fn version(self) -> &'static str {
         match self {
             Self::DittoServer => "v1alpha1",
+            Self::PerconaPgCluster => "v2",
             _ => "v1",
         }
     }
@@ -55,6 +59,7 @@ impl Kind {
             Self::StatefulSet => "apps/v1",
             Self::NetworkPolicy => "networking.k8s.io/v1",
             Self::ServiceMonitor => "monitoring.coreos.com/v1",
+            Self::PerconaPgCluster => "pgv2.percona.com/v2",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
         }
     }
@@ -70,6 +75,7 @@ impl Kind {
             Self::Pod => "Pod",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::ServiceMonitor => "ServiceMonitor",
+            Self::PerconaPgCluster => "PerconaPGCluster",
         }
     }
 
@@ -84,12 +90,13 @@ impl Kind {
             Self::Pod => "pods",
             Self::NetworkPolicy => "networkpolicies",
             Self::ServiceMonitor => "servicemonitors",
+            Self::PerconaPgCluster => "perconapgclusters",
         }
     }
 
     /// Whether a CustomResourceDefinition brings the kind, so that it can be absent.
     pub fn is_custom(self) -> bool {
-        self == Self::DittoServer || self.is_optional()
+        matches!(self, Self::DittoServer | Self::PerconaPgCluster) || self.is_optional()
     }
 
     /// Whether the operator does its work without the kind, too, and takes it up when its CRD arrives.
@@ -153,7 +160,7 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::DittoServer,
         Kind::StatefulSet,
         Kind::Service,
@@ -162,6 +169,7 @@ mod tests {
         Kind::Pod,
         Kind::NetworkPolicy,
         Kind::ServiceMonitor,
+        Kind::PerconaPgCluster,
     ];
 
     #[test]

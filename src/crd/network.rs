@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::database::SecretKeySelector;
 use super::service_monitor::ServiceMonitorSpec;
 use super::{defaults, rules};
 
@@ -70,7 +71,7 @@ pub struct AdapterDiscoverySpec {
 }
 
 /// The server's metrics endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSpec {
     /// Whether there is one.
@@ -87,4 +88,8 @@ pub struct MetricsSpec {
     /// A ServiceMonitor for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_monitor: Option<ServiceMonitorSpec>,
+    /// What a scraper has to present; anybody may read the metrics when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::secret_key("spec.metrics.bearerTokenSecret"))]
+    pub bearer_token_secret: Option<SecretKeySelector>,
 }

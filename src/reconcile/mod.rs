@@ -6,9 +6,11 @@
 mod adapters;
 mod admin_pace;
 mod api_tls;
+pub mod deletion;
 mod diff;
 pub mod drift;
 mod duration;
+pub mod fights;
 mod hash;
 mod key;
 mod merge;
@@ -16,6 +18,8 @@ mod names;
 mod network_policies;
 pub mod nfs;
 mod object;
+pub mod percona;
+pub mod pod;
 mod ports;
 mod problem;
 mod quantity;
@@ -53,7 +57,8 @@ pub use slot::Slot;
 pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, NetworkPolicySettings, ObservedAdapter,
-    OnPortChange, OnSpecChange, PodSettings, Rollout, SecretKey, ServiceMonitorSettings, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    NetworkPolicySettings, ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout,
+    SecretKey, ServiceMonitorSettings, Storage, ValidatedServer,
 };
 pub use warnings::{Warning, no_service_monitors, operator_kept_out, warnings};

@@ -147,6 +147,10 @@ impl AdapterPoller {
     }
 
     fn start_errand(&mut self, ctx: &mut Context<Self>) {
+        // A policy is a write, too; the end of a pause is a poke like a change of the spec.
+        if self.deps.is_paused(&self.key) {
+            return;
+        }
         let (Some(server), Some(_)) = (self.server(), self.settings) else { return };
         let Ok(url) = self.deps.template.expand(&self.key, server.api_port, server.api_tls.is_spoken()) else { return };
         let Some(errand) = self.errands.pace.errand(self.deps.origin.elapsed()) else { return };
@@ -190,21 +194,15 @@ impl AdapterPoller {
         self.errands.refused = None;
         let (mut ended, mut words) = (Ended::Fine, Vec::new());
         match visited.nfs {
-            Some(Ok(nfs)) => {
-                if self.errands.nfs.replace(nfs) != Some(nfs) {
-                    let ports = in_words(nfs);
-                    info!(
-                        namespace = self.key.namespace,
-                        name = self.key.name,
-                        ports,
-                        "read the NFS adapter's settings"
-                    );
-                    words.push(format!("further ports of nfs: {ports}"));
-                    self.tell_reconcilers(&Cause::here(CauseKind::AdaptersObserved), None);
-                }
+            Some(Ok(nfs)) if self.errands.nfs != Some(nfs) => {
+                self.errands.nfs = Some(nfs);
+                let ports = in_words(nfs);
+                info!(namespace = self.key.namespace, name = self.key.name, ports, "read the NFS adapter's settings");
+                words.push(format!("further ports of nfs: {ports}"));
+                self.tell_reconcilers(&Cause::here(CauseKind::AdaptersObserved), None);
             }
+            Some(Ok(_)) | None => {}
             Some(Err(error)) => ended = self.errand_failed(&error.into(), false, span),
-            None => {}
         }
         match visited.policies {
             Some(Ok(policies)) => {

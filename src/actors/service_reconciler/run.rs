@@ -17,6 +17,7 @@ use crate::actors::done::{Done, retry};
 use crate::actors::flight::Verdict;
 use crate::actors::messages::CauseKind;
 use crate::actors::trouble::Trouble;
+use crate::actors::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Operation, Reason};
 use crate::reconcile::status::ServicesFact;
@@ -53,6 +54,7 @@ pub(super) struct Run {
     pub(super) polled_at: Option<Instant>,
     pub(super) lagging: usize,
     pub(super) trouble: Trouble,
+    pub(super) upkeep: Upkeep,
 }
 
 /// What became of one object.
@@ -63,6 +65,8 @@ enum Kept {
     Waiting,
     /// Somebody else's, or it cannot be written.
     Problem(String),
+    /// Somebody changes it again and again; it is left so for a while.
+    Resting(Rest),
     /// The API server does not serve the kind, which can be done without.
     Unserved,
 }
@@ -82,6 +86,8 @@ struct Tally {
     blocked: bool,
     /// What cannot be now stands in nobody's way.
     unserved: bool,
+    /// How long until the next repair of what somebody fights over.
+    rest: Option<Duration>,
 }
 
 impl Run {
@@ -115,14 +121,16 @@ impl Run {
         for part in [&policies, &services, &monitor] {
             self.keep_all(&about, &server, part, &mut tally).await;
         }
-        let Tally { mut fact, failed, blocked, unserved } = tally;
-        if failed || blocked {
+        let Tally { mut fact, failed, blocked, unserved, rest } = tally;
+        if failed || blocked || rest.is_some() {
             fact.applied = None;
         }
         let verdict = if failed {
             Verdict::Retry
         } else if blocked || unserved {
             Verdict::After(LOOK_AGAIN)
+        } else if let Some(left) = rest {
+            Verdict::After(left)
         } else {
             Verdict::Settled
         };
@@ -188,6 +196,7 @@ impl Run {
                 && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
                 && !rewrites(kind)
             {
+                self.upkeep.saw(kind, &ensure.name);
                 continue;
             }
             let kept = self.keep(about, server, kind, ensure, self.fresh && cached.is_none()).await;
@@ -195,7 +204,11 @@ impl Run {
                 self.lagging += usize::from(kind == Kind::Service && ensure.adapter.is_some());
             }
             match kept {
-                Ok(Kept::Yes) => {}
+                Ok(Kept::Yes) => self.upkeep.saw(kind, &ensure.name),
+                Ok(Kept::Resting(pause)) => {
+                    tally.rest = Some(tally.rest.map_or(pause.left, |least| least.min(pause.left)));
+                    tally.fact.problems.push(pause.why);
+                }
                 Ok(Kept::Unserved) => tally.unserved = true,
                 Ok(Kept::Waiting) => {
                     tally.blocked = true;
@@ -260,6 +273,7 @@ impl Run {
     }
 
     async fn remove(&mut self, about: &CrRef, kind: Kind, remove: &Remove) -> Result<(), String> {
+        self.upkeep.gave_up(kind, &remove.name);
         let related = Some((kind, remove.name.clone()));
         let told = events(kind);
         match self.deps.cluster.delete(kind, &self.key.namespace, &remove.name, &remove.uid).await {
@@ -327,17 +341,28 @@ impl Run {
                     self.deps.cluster.replace(kind, &namespace, name, &object).await
                 }
                 Decision::NotOwned => return Ok(self.foreign(about, kind, name)),
-                Decision::Create(object) => self.create(about, kind, ensure, &object).await,
+                Decision::Create(object) => {
+                    let missing = self.upkeep.missing(kind, name);
+                    if let Some(rest) = self.upkeep.rest(kind, name, &missing, self.cause) {
+                        return Ok(Kept::Resting(rest));
+                    }
+                    let made = self.create(about, kind, ensure, &object).await;
+                    if made.is_ok() {
+                        self.upkeep.repaired(about, kind, name, &missing, "");
+                    }
+                    made
+                }
                 Decision::Replace(object, changes) => {
                     if self.settled.get(&format!("{kind} {name}")) == Some(&fingerprint(live.as_ref(), &object)) {
                         return Ok(Kept::Yes);
                     }
                     let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                    if let Some(rest) = self.upkeep.rest(kind, name, &drift, self.cause) {
+                        return Ok(Kept::Resting(rest));
+                    }
                     let replaced = self.replace(about, server, kind, ensure, &object, &changes).await;
                     if replaced.is_ok() {
-                        for who in drift {
-                            self.deps.metrics.drift_repaired(kind, who);
-                        }
+                        self.upkeep.repaired(about, kind, name, &drift, &changes.join(", "));
                     }
                     replaced
                 }

@@ -131,7 +131,7 @@ fn each_list_that_follows_tells_a_resync_and_no_object_that_did_not_change() {
         let news = setup.sightings().split_off(before);
         let own = news.iter().filter(|what| **what == Sighting::ServiceMonitors).count();
         assert!(news.iter().all(|what| matches!(what, Sighting::Resync | Sighting::ServiceMonitors)), "{news:?}");
-        assert_eq!((setup.resyncs() - resyncs, own), (6, 1), "one for each kind");
+        assert_eq!((setup.resyncs() - resyncs, own), (7, 1), "one for each kind");
         // What a lost event left behind is found by the next one.
         setup.scripts.lock().expect("no panic").entry("dittoservers".to_owned()).or_default().items =
             vec![server("lost", 7)];
@@ -230,6 +230,33 @@ fn a_kind_that_can_be_done_without_holds_nothing_up_and_is_told_when_it_is_missi
 }
 
 #[test]
+fn of_a_pod_its_server_is_told_and_only_what_says_how_it_comes_up_is_kept() {
+    run(async {
+        let pod = |name: &str, owner| {
+            let mut pod = object(name, 11, owner);
+            pod["spec"] = json!({"containers": [{"name": "dittofs", "env": [{"name": "A", "value": "b"}]}]});
+            pod["status"] = json!({"phase": "Running", "podIP": "192.0.2.1"});
+            event("ADDED", &pod)
+        };
+        let pods = Script {
+            events: vec![
+                pod("files-0", Some(("StatefulSet", "files"))),
+                pod("theirs-0", Some(("ReplicaSet", "theirs"))),
+            ],
+            ..Script::default()
+        };
+        let setup = start(None, vec![("pods", pods)]);
+        pass(10.0).await;
+        let mut told = setup.sightings();
+        told.retain(|what| *what != Sighting::Resync);
+        assert_eq!(told, [Sighting::Pod(key("files"))]);
+        let kept = setup.bench.deps.caches.pods.get("team", "files-0").expect("kept");
+        assert_eq!((&kept["status"]["phase"], kept.get("spec")), (&json!("Running"), None));
+        assert!(kept["status"].get("podIP").is_none());
+    });
+}
+
+#[test]
 fn a_server_that_makes_no_sense_is_told_like_any_other() {
     run(async {
         let mut broken = server("broken", 2);
@@ -255,12 +282,12 @@ fn owned_kinds_are_asked_for_by_label_and_secrets_by_their_metadata_only() {
         let mut asked = setup.server.asked();
         let discovery = [Kind::DittoServer, Kind::ServiceMonitor].map(Kind::discovery_path);
         asked.retain(|request| !discovery.contains(&request.path));
-        assert_eq!(asked.len(), 14, "a list and a watch for each of seven kinds");
+        assert_eq!(asked.len(), 16, "a list and a watch for each of eight kinds");
         for request in asked {
             let plural = request.path.rsplit('/').next().unwrap_or_default().to_owned();
             assert!(request.path.contains("/namespaces/team/"), "{}", request.path);
             let labelled = request.query.contains("labelSelector=app%3Ddittofs-server");
-            let owned = ["statefulsets", "services", "configmaps", "networkpolicies", "servicemonitors"];
+            let owned = ["statefulsets", "services", "configmaps", "networkpolicies", "pods", "servicemonitors"];
             assert_eq!(labelled, owned.contains(&plural.as_str()), "{plural}");
             let metadata_only = request.accept.contains("as=PartialObjectMetadata");
             assert_eq!(metadata_only, ["configmaps", "secrets"].contains(&plural.as_str()), "{plural}");

@@ -11,6 +11,7 @@ mod service_fields;
 mod service_monitor;
 mod service_reconciler;
 mod status_reporter;
+mod upkeep;
 
 use std::sync::Arc;
 

@@ -150,6 +150,7 @@ pub const CONDITIONS: &[&str] = &[
     "Ready",
     "Available",
     "ConfigReady",
+    "DatabaseReady",
     "Progressing",
     "Authenticated",
     "AdaptersDiscovered",
@@ -160,8 +161,16 @@ pub const CONDITIONS: &[&str] = &[
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "networkpolicies", "servicemonitors"];
+pub const WATCHED: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "networkpolicies",
+    "servicemonitors",
+    "pods",
+];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] = &[
     "dittoservers",
@@ -174,10 +183,19 @@ pub const RESOURCES: &[&str] = &[
     "pods",
     "events",
     "discovery",
+    "perconapgclusters",
 ];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "networkpolicies", "servicemonitors"];
+pub const WRITTEN: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "networkpolicies",
+    "servicemonitors",
+    "perconapgclusters",
+];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
@@ -216,6 +234,7 @@ pub const OPERATIONS: &[&str] = &[
     "nfs-settings",
     "list-policies",
     "put-policy",
+    "delete-account",
 ];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
