@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::database::SecretKeySelector;
 use super::{defaults, rules};
 
 /// The server's REST API. Each Secret is in the server's namespace.
@@ -69,7 +70,7 @@ pub struct AdapterDiscoverySpec {
 }
 
 /// The server's metrics endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSpec {
     /// Whether there is one.
@@ -83,4 +84,8 @@ pub struct MetricsSpec {
     #[serde(default = "defaults::metrics_path")]
     #[schemars(length(max = 1024), regex(pattern = r"^/.*"))]
     pub path: String,
+    /// What a scraper has to present; anybody may read the metrics when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::secret_key("spec.metrics.bearerTokenSecret"))]
+    pub bearer_token_secret: Option<SecretKeySelector>,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::database::DatabaseSpec;
 use super::identity::IdentitySpec;
 use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, MetricsSpec, PortsSpec};
+use super::percona::PerconaSpec;
 use super::pod::PodSpec;
 use super::rules::Port;
 use super::runtime::{LoggingSpec, RolloutSpec};
@@ -37,7 +38,13 @@ use super::{defaults, rules};
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Adapters", type_ = "string", json_path = ".status.activeAdapters"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -47,7 +54,8 @@ use super::{defaults, rules};
     validation = rules::ports_differ(Port::Metrics, Port::Nfs),
     validation = rules::ports_differ(Port::Metrics, Port::Smb),
     validation = rules::ports_differ(Port::Metrics, Port::Api),
-    validation = rules::cache_clear_of_tls()
+    validation = rules::cache_clear_of_tls(),
+    validation = rules::postgres_needs_secret()
 )]
 pub struct DittoServerSpec {
     /// Image of the server.
@@ -64,6 +72,9 @@ pub struct DittoServerSpec {
     /// Where the control plane keeps its data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
+    /// A PostgreSQL cluster of Percona's operator for these data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percona: Option<PerconaSpec>,
     /// Local cache of remote blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,

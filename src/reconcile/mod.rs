@@ -6,15 +6,19 @@
 mod adapters;
 mod admin_pace;
 mod api_tls;
+pub mod deletion;
 mod diff;
 pub mod drift;
 mod duration;
+pub mod fights;
 mod hash;
 mod key;
 mod merge;
 mod names;
 pub mod nfs;
 mod object;
+pub mod percona;
+pub mod pod;
 mod ports;
 mod problem;
 mod quantity;
@@ -49,7 +53,8 @@ pub use slot::Slot;
 pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, Storage,
+    ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

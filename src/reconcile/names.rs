@@ -89,6 +89,14 @@ impl Names {
     pub fn legacy_admin_secret(&self) -> String {
         format!("{}-admin-credentials", self.cr)
     }
+    /// The PostgreSQL cluster of Percona's operator.
+    pub fn percona_cluster(&self) -> String {
+        format!("{}-postgres", self.cr)
+    }
+    /// The Secret that Percona's operator makes for the user `dittofs` of that cluster.
+    pub fn percona_secret(&self) -> String {
+        format!("{}-pguser-dittofs", self.percona_cluster())
+    }
     /// The Secret with the operator's own account at the server's API.
     pub fn credentials_secret(&self) -> String {
         format!("{}-operator-credentials", self.cr)

@@ -4,6 +4,8 @@
 //! one such object must not stop the others. Fills in every default itself, checks all that the CEL rules check, and
 //! collects every problem instead of the first. Pure: the same object gives the same answer.
 
+mod directory;
+mod percona;
 mod snapshots;
 mod tls;
 
@@ -20,7 +22,7 @@ use super::{
     Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, Names, OnPortChange, OnSpecChange, PodSettings,
     Rollout, SecretKey, ServerKey, Storage, ValidatedServer,
 };
-use crate::crd::{defaults, rules};
+use crate::crd::{annotations, defaults, rules};
 
 mod services;
 
@@ -46,7 +48,11 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     }
     let storage = storage(&mut read, &spec);
     let cache = cache(&mut read, &spec);
-    let database = database(&mut read, &spec);
+    let percona = percona::percona(&mut read, &spec);
+    let database = match (database(&mut read, &spec, percona.is_some()), &percona) {
+        (_, Some(_)) => Database::Percona,
+        (given, None) => given,
+    };
     let (api_port, api_tls) = tls::control_plane(&mut read, &spec);
     tls::clear_of_cache(&mut read, &api_tls, &cache.path);
     let ports = {
@@ -59,6 +65,8 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     let metrics = metrics(&mut read, &spec);
     ports_differ(&mut read, ports, api_port, metrics.as_ref());
     let (jwt, admin) = identity(&mut read, &spec);
+    let ldap = directory::ldap(&mut read, &spec.child("identity"));
+    let kerberos = directory::kerberos(&mut read, &spec.child("identity"));
     let (polling_interval, stop_grace_period) = discovery(&mut read, &spec);
 
     let image = read.text(&spec.child("image"), defaults::IMAGE, rules::BLANK_REMEDY, is_not_blank);
@@ -74,12 +82,15 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         replicas: i32::try_from(replicas).unwrap_or_default(),
         storage,
         database,
+        percona,
         cache,
         api_port,
         api_tls,
         ports,
         jwt,
         admin,
+        ldap,
+        kerberos,
         polling_interval,
         stop_grace_period,
         adapter_services: services.adapters,
@@ -103,6 +114,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         security_context: read.typed(&spec.child("securityContext"), "SecurityContext"),
         pod_security_context: read.typed(&spec.child("podSecurityContext"), "PodSecurityContext"),
         pod: pod(&mut read, &spec),
+        restart_at: annotations::restart_at(object),
     };
     let problems = read.into_problems();
     if problems.is_empty() { Ok(server) } else { Err(SpecInvalid { problems }) }
@@ -164,7 +176,7 @@ fn cache(read: &mut Reader, spec: &Field<'_>) -> Cache {
     }
 }
 
-fn database(read: &mut Reader, spec: &Field<'_>) -> Database {
+fn database(read: &mut Reader, spec: &Field<'_>, percona: bool) -> Database {
     let database = read.object(spec, "database");
     let kind = database.child("type");
     let postgres = read.choice(&kind, false, &[("sqlite", false), ("postgres", true)]);
@@ -175,7 +187,7 @@ fn database(read: &mut Reader, spec: &Field<'_>) -> Database {
     if !secret.is_empty() {
         return Database::Postgres { secret };
     }
-    if postgres {
+    if postgres && !percona {
         read.note(&reference.path, "without a name while spec.database.type is \"postgres\"", rules::POSTGRES_REMEDY);
     }
     Database::Sqlite { path }
@@ -189,7 +201,8 @@ fn metrics(read: &mut Reader, spec: &Field<'_>) -> Option<Metrics> {
         read.text(&metrics.child("path"), defaults::METRICS_PATH, "use a path that starts with / (a slash)", |path| {
             path.starts_with('/')
         });
-    enabled.then_some(Metrics { port, path })
+    let bearer_token = secret_key(read, &metrics, "bearerTokenSecret");
+    enabled.then_some(Metrics { port, path, bearer_token })
 }
 
 fn ports_differ(read: &mut Reader, ports: ClientPorts, api_port: u16, metrics: Option<&Metrics>) {

@@ -124,7 +124,7 @@ fn each_value_arrives_where_it_belongs() {
         server.idle_service_fields.iter().map(|idle| (idle.place.as_str(), idle.fields.as_slice())).collect();
     assert_eq!(idle, [("spec.apiService", &["externalTrafficPolicy"][..])]);
     assert!(!server.file_service_enabled);
-    assert_eq!(server.metrics, Some(Metrics { port: 9, path: "/m".to_owned() }));
+    assert_eq!(server.metrics, Some(Metrics { port: 9, path: "/m".to_owned(), bearer_token: None }));
     assert_eq!(server.logging.level, "WARN");
     assert_eq!(server.logging.format, "text");
     assert_eq!(server.logging.output, "stderr");

@@ -13,6 +13,12 @@ use k8s_openapi::api::core::v1::{
 
 use super::{ApiTls, IdleFields, Names, ServerKey, ServiceSettings, SnapshotPolicy};
 
+mod directory;
+mod percona;
+
+pub use directory::{Kerberos, Krb5Conf, Ldap, MachineAccount};
+pub use percona::{Percona, PerconaBackup};
+
 /// A `DittoServer` whose every field was checked, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedServer {
@@ -32,6 +38,8 @@ pub struct ValidatedServer {
     pub storage: Storage,
     /// `spec.database`.
     pub database: Database,
+    /// `spec.percona` when enabled; [`database`](Self::database) is then [`Database::Percona`].
+    pub percona: Option<Percona>,
     /// `spec.cache`.
     pub cache: Cache,
     /// `spec.controlPlane.port`.
@@ -44,6 +52,10 @@ pub struct ValidatedServer {
     pub jwt: Jwt,
     /// `spec.identity.admin`.
     pub admin: Admin,
+    /// `spec.identity.ldap` when enabled.
+    pub ldap: Option<Ldap>,
+    /// `spec.identity.kerberos` when enabled.
+    pub kerberos: Option<Kerberos>,
     /// `spec.adapterDiscovery.pollingInterval`, at least 1 s.
     pub polling_interval: Duration,
     /// `spec.adapterDiscovery.stopGracePeriod`.
@@ -80,6 +92,8 @@ pub struct ValidatedServer {
     pub pod_security_context: Option<PodSecurityContext>,
     /// `spec.pod`.
     pub pod: PodSettings,
+    /// What the pod template carries as [`RESTART_AT`](crate::crd::annotations::RESTART_AT), when a restart was asked for.
+    pub restart_at: Option<String>,
 }
 
 impl ValidatedServer {
@@ -120,6 +134,8 @@ pub enum Database {
         /// Name of the Secret.
         secret: String,
     },
+    /// The PostgreSQL cluster of `spec.percona`, whose connection is in the Secret that Percona's operator makes.
+    Percona,
 }
 
 /// Local cache of remote blocks.
@@ -176,6 +192,8 @@ pub struct Metrics {
     pub port: u16,
     /// Path, starting with a slash.
     pub path: String,
+    /// What a scraper has to present.
+    pub bearer_token: Option<SecretKey>,
 }
 
 /// The server's log.

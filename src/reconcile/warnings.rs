@@ -7,6 +7,8 @@ use std::fmt;
 
 use super::{AdapterState, ApiTls, Database, ObservedAdapter, ServiceType, ValidatedServer};
 
+mod directory;
+
 /// First port that a process without privileges can listen on.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Where the volume of the control plane's data is mounted.
@@ -49,6 +51,16 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
             "the database is not on the volume at /data/controlplane and is lost with the pod; keep it there",
         ));
     }
+    if let Some(backup) = server.percona.as_ref().and_then(|percona| percona.backup.as_ref())
+        && (backup.bucket.is_empty() || backup.endpoint.is_empty() || backup.credentials.is_none())
+    {
+        found.push(Warning::new(
+            "spec.percona.backup",
+            &"enabled",
+            "without all of bucket, endpoint and credentialsSecretRef no backup is made; set them",
+        ));
+    }
+    directory::warn(server, &mut found);
     let listens = "the server runs without privileges and cannot listen there; use 1024 or more";
     if server.api_port < FIRST_UNPRIVILEGED {
         found.push(Warning::new("spec.controlPlane.port", &server.api_port, listens));

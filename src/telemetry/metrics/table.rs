@@ -150,6 +150,7 @@ pub const CONDITIONS: &[&str] = &[
     "Ready",
     "Available",
     "ConfigReady",
+    "DatabaseReady",
     "Progressing",
     "Authenticated",
     "AdaptersDiscovered",
@@ -160,12 +161,22 @@ pub const CONDITIONS: &[&str] = &[
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods"];
 /// Values of `resource` of what is asked of the Kubernetes API.
-pub const RESOURCES: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "events", "discovery"];
+pub const RESOURCES: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "pods",
+    "events",
+    "discovery",
+    "perconapgclusters",
+];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WRITTEN: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "perconapgclusters"];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
@@ -204,6 +215,7 @@ pub const OPERATIONS: &[&str] = &[
     "nfs-settings",
     "list-policies",
     "put-policy",
+    "delete-account",
 ];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
