@@ -294,7 +294,7 @@ async fn families_that_the_cluster_does_not_have_are_told_and_stop_no_other_chan
 
     // The first family cannot change either.
     bed.patch_spec("files", &json!({"apiService": {"ipFamilyPolicy": null, "ipFamilies": ["IPv6"]}})).await;
-    bed.wait_message("files", "Ready", "False", "spec.ipFamilies").await;
+    bed.wait_message("files", "Ready", "False", "as indicated by `ipFamilies[0]`").await;
     bed.wait_polls("files", 5).await;
     assert_eq!(refusals(&bed).len(), 2, "asked once more: {:#?}", refusals(&bed));
     bed.patch_spec("files", &json!({"apiService": {"ipFamilies": ["IPv4"]}})).await;
