@@ -292,7 +292,13 @@ impl Run {
         let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
         let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         if spec.deleting {
-            return Outcome::Idle;
+            return match self.part_with_database(&server).await {
+                Ok(()) => Outcome::Idle,
+                Err(error) => {
+                    let fact = ConfigFact::Failed { reason: "ConfigMapNotFound", text: error.to_string() };
+                    Outcome::Failed { fact, done: self.done }
+                }
+            };
         }
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         if crate::fault::on("foreign-namespace") {

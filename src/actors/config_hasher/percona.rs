@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::Run;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::percona::{ClusterStep, DatabaseFact, plan_cluster};
+use crate::reconcile::percona::{ClusterStep, DatabaseFact, Parting, part_with_cluster, plan_cluster};
 use crate::reconcile::{Percona, ValidatedServer};
 
 /// Until the next look at a database that cannot be used: also how soon a CustomResourceDefinition that arrives is
@@ -57,6 +57,29 @@ impl Run {
             self.deps.event_again(about, reason, "KeepDatabase", text.clone(), related, again.times);
         }
         fact
+    }
+
+    /// Sees to it that the garbage collector takes the cluster of a server that goes exactly when the spec says so: the
+    /// owner reference may be older than the spec, or the Go operator's.
+    pub(super) async fn part_with_database(&mut self, server: &ValidatedServer) -> Result<(), KubeError> {
+        const KIND: Kind = Kind::PerconaPgCluster;
+        if server.percona.is_none() {
+            return Ok(());
+        }
+        let (namespace, name) = (self.key.namespace.clone(), server.names().percona_cluster());
+        let live = match self.deps.cluster.get(KIND, &namespace, &name).await {
+            Err(error) if error.is_unserved() => return Ok(()),
+            live => live?,
+        };
+        let (object, how) = match part_with_cluster(server, live.as_ref()) {
+            Parting::Nothing | Parting::Orphaned | Parting::Taken => return Ok(()),
+            Parting::Release(object) => (object, "outlives the server"),
+            Parting::Claim(object) => (object, "goes with the server"),
+        };
+        self.deps.cluster.replace(KIND, &namespace, &name, &object).await?;
+        self.done.did("update", format!("updated {KIND} {name}: it {how}"));
+        self.done.tell(None);
+        Ok(())
     }
 
     async fn write_cluster(
