@@ -49,6 +49,7 @@ fn a_token_near_its_end_is_refreshed_and_one_that_cannot_be_leads_to_a_login() {
         bed.server.set_token_lifetime(Duration::from_secs(3));
         bed.poke();
         eventually("the first observation", || bed.observations() == 1).await;
+        eventually("the administrator's session", || bed.observed.last().is_some_and(|told| told.nfs.is_some())).await;
         let (first, stores) = (text(&bed, "access-token"), bed.stores());
         bed.server.clear_requests();
         eventually("new tokens are stored", || bed.stores() > stores).await;
