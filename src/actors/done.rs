@@ -71,6 +71,21 @@ pub fn report_changes(status: &Recipient<Report>, metrics: &Metrics, changes: &[
     }
 }
 
+/// Tells StatusReporter what a writer sets back again and again, when that is not what it told last.
+pub fn report_fights(
+    status: &Recipient<Report>,
+    metrics: &Metrics,
+    role: Role,
+    fights: Vec<String>,
+    told: &mut Vec<String>,
+) {
+    if fights != *told {
+        told.clone_from(&fights);
+        let cause = Cause::here(CauseKind::Fact).to(metrics, Role::StatusReporter);
+        status.do_send(Report { fact: Fact::Fought(role, fights), cause });
+    }
+}
+
 /// A write met another version of the object and is planned anew: an event on the current span.
 pub fn retry(metrics: &Metrics, attempt: u32, object: &str, error: &KubeError) {
     metrics.kube_retry(error.call().kind);

@@ -44,6 +44,8 @@ pub enum Verdict {
     Retry,
     /// Again after this long.
     After(Duration),
+    /// It came true, and time alone may change that: again after this long.
+    Until(Duration),
 }
 
 /// The end of a job, in the span of its work.
@@ -237,7 +239,7 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
     let flight = worker.flight();
     let outcome = match verdict {
         _ if panicked => Outcome::Panicked,
-        Verdict::Settled => Outcome::Settled,
+        Verdict::Settled | Verdict::Until(_) => Outcome::Settled,
         Verdict::After(_) => Outcome::Deferred,
         Verdict::Retry => Outcome::Failed,
     };
@@ -260,6 +262,10 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
         Verdict::Settled => {
             flight.backoff.reset();
             None
+        }
+        Verdict::Until(delay) => {
+            flight.backoff.reset();
+            Some(delay)
         }
         Verdict::Retry => Some(flight.backoff.next()),
         Verdict::After(delay) => Some(delay),

@@ -184,6 +184,8 @@ pub enum Fact {
     Snapshots(SnapshotsFact),
     /// From whoever wrote an object: what changed, in words.
     Changed(String),
+    /// From a writer: which fields of its objects are fought over, in words.
+    Fought(Role, Vec<String>),
 }
 
 /// Whoever listens to you is new and knows nothing: say your last fact again.
@@ -344,6 +346,8 @@ pub enum Sighting {
     Service(ServerKey),
     /// A ConfigMap of this server.
     ConfigMap(ServerKey),
+    /// A pod of this server's StatefulSet.
+    Pod(ServerKey),
     /// A Secret: namespace and name.
     Secret(String, String),
     /// Everything was listed anew.

@@ -393,6 +393,9 @@ impl Handler<Seen> for Supervisor {
             Sighting::StatefulSet(key) => (Kind::StatefulSet, key),
             Sighting::Service(key) => (Kind::Service, key),
             Sighting::ConfigMap(key) => (Kind::ConfigMap, key),
+            // Of many starting at once each says a few things: they make no trace of their own when nobody listens.
+            Sighting::Pod(key) if !self.families.contains_key(&key) => return,
+            Sighting::Pod(key) => (Kind::Pod, key),
         };
         let span = self.watched(kind, &key, &cause);
         let _within = span.enter();
@@ -402,6 +405,9 @@ impl Handler<Seen> for Supervisor {
             (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause, ctx),
             (Kind::Service, Some(family)) => {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
+                family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+            }
+            (Kind::Pod, Some(family)) => {
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
             (Kind::ConfigMap, Some(family)) => {

@@ -43,13 +43,21 @@ pub enum Reason {
     CleanupTimeout,
     /// An object with our name is somebody else's.
     NotOwned,
+    /// The server cannot come up as things are.
+    ServerFailed,
+    /// A change of the pod template replaces the running pod.
+    RolloutStarted,
+    /// What somebody changed or deleted was set back.
+    DriftRepaired,
+    /// The same is changed again and again.
+    DriftFought,
     /// The database of Percona's operator cannot be used.
     PerconaNotReady,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -67,6 +75,10 @@ impl Reason {
         Self::AdapterServiceFailed,
         Self::CleanupTimeout,
         Self::NotOwned,
+        Self::ServerFailed,
+        Self::RolloutStarted,
+        Self::DriftRepaired,
+        Self::DriftFought,
         Self::PerconaNotReady,
     ];
 
@@ -90,6 +102,10 @@ impl Reason {
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::CleanupTimeout => "CleanupTimeout",
             Self::NotOwned => "NotOwned",
+            Self::ServerFailed => "ServerFailed",
+            Self::RolloutStarted => "RolloutStarted",
+            Self::DriftRepaired => "DriftRepaired",
+            Self::DriftFought => "DriftFought",
             Self::PerconaNotReady => "PerconaNotReady",
         }
     }
@@ -104,7 +120,9 @@ impl Reason {
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
             | Self::ContainerPortsUpdated
-            | Self::RestartRequested => NoticeKind::Normal,
+            | Self::RestartRequested
+            | Self::RolloutStarted
+            | Self::DriftRepaired => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
@@ -114,7 +132,9 @@ impl Reason {
             | Self::AdapterServiceFailed
             | Self::CleanupTimeout
             | Self::NotOwned
-            | Self::PerconaNotReady => NoticeKind::Warning,
+            | Self::PerconaNotReady
+            | Self::ServerFailed
+            | Self::DriftFought => NoticeKind::Warning,
         }
     }
 
@@ -172,10 +192,61 @@ impl Reason {
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
             }
+            Self::ServerFailed => {
+                "The server cannot come up as things are: its phase turned to Failed, or the reason for that changed. \
+                 The note is the message of its condition Ready."
+            }
+            Self::RolloutStarted => {
+                "The pod template was changed by something that the server has to see: its pod is replaced, once. The \
+                 note says what differs."
+            }
+            Self::DriftRepaired => {
+                "Somebody else had changed fields of an object that the operator keeps, or had deleted it: it was set back. \
+                 The note names each field with its manager."
+            }
+            Self::DriftFought => {
+                "The same field of the same object is changed by the same manager again and again: from the third time on \
+                 it is set back ever more slowly, each 5 minutes at last. Nothing else waits for it."
+            }
             Self::PerconaNotReady => {
                 "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
                  has not made it ready. A new server waits; one that runs is left as it is."
             }
+        }
+    }
+
+    /// What to do about it; empty for what is as it should be.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::ReconcileFailed => {
+                "The note has the API server's answer: permissions (`deploy/rbac.yaml`), a quota, a webhook, a field that \
+                 cannot be changed. It is tried again by itself."
+            }
+            Self::AuthFailed => {
+                "Delete the Secret `<name>-operator-credentials`: the account is set up anew by the administrator's password."
+            }
+            Self::AuthAPIUnreachable => {
+                "See the server's log, and whether a NetworkPolicy keeps the operator from the API port."
+            }
+            Self::AdminBootstrapUnauthorized | Self::AdminCredentialUnauthorized => {
+                "Put the administrator's present password into the Secret that the server names, or into \
+                 `<name>-admin-bootstrap-credentials`."
+            }
+            Self::SnapshotPolicyFailed => "Correct the entry of spec.snapshotPolicies that the note names.",
+            Self::AdapterServiceFailed => "The note has the API server's answer; the Service stays as it is meanwhile.",
+            Self::NotOwned => "Rename or remove that object, or give the server another name.",
+            Self::ServerFailed => "The note says what to do; see docs/status.md.",
+            Self::DriftFought => {
+                "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
+                 instead."
+            }
+            Self::CleanupTimeout => "Do what the note says was left undone, by hand.",
+            Self::PerconaNotReady => {
+                "The note says what Percona's operator lacks or waits for; install it, or see its log and the status of the \
+                 PerconaPGCluster."
+            }
+            // The test says which one is missing.
+            _ => "",
         }
     }
 
@@ -202,6 +273,13 @@ impl Reason {
             Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
             Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
+            Self::ServerFailed => "{reason}: {what happened}: {what to do}",
+            Self::DriftRepaired => {
+                "{kind} {name}: set back {field} ({manager}), …; change the DittoServer instead: {changes}; or: {kind} {name} \
+                 was deleted by somebody, and was made again"
+            }
+            Self::DriftFought => "{field} of {kind} {name} is changed again and again by {manager}: …",
+            Self::RolloutStarted => "StatefulSet {name} replaces its pod for generation {generation}: {changes}",
         }
     }
 }
@@ -209,15 +287,16 @@ impl Reason {
 /// The page `docs/events.md`.
 pub fn markdown() -> String {
     let mut page = String::from(include_str!("events_intro.md"));
-    page.push_str("\n## Reasons\n\n| reason | type | when | note |\n|---|---|---|---|\n");
+    page.push_str("\n## Reasons\n\n| reason | type | when | note | what to do |\n|---|---|---|---|---|\n");
     for reason in Reason::ALL {
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | `{}` |",
+            "| `{}` | {} | {} | `{}` | {} |",
             reason.as_str(),
             reason.kind().as_str(),
             reason.when(),
-            reason.note()
+            reason.note(),
+            reason.remedy()
         );
     }
     page
@@ -236,6 +315,12 @@ mod tests {
         for reason in Reason::ALL {
             let name = reason.as_str();
             assert_eq!(name, format!("{reason:?}"));
+            assert!(reason.when().len() > 20 && !reason.note().is_empty(), "{name}");
+            assert_eq!(
+                reason.remedy().is_empty(),
+                reason.kind() == NoticeKind::Normal,
+                "{name}: what is wrong has a remedy"
+            );
             assert_eq!(page.matches(&format!("| `{name}` |")).count(), 1, "{name}");
         }
     }

@@ -161,7 +161,7 @@ pub const CONDITIONS: &[&str] = &[
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods"];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] = &[
     "dittoservers",
