@@ -153,7 +153,7 @@ impl Supervisor {
         let paused = self.families.get_mut(key).map(|family| std::mem::replace(&mut family.paused, spec.paused));
         match (paused.unwrap_or(false), spec.paused) {
             (false, true) => {
-                info!(namespace = key.namespace, name = key.name, "the server is paused: only its status is written")
+                info!(namespace = key.namespace, name = key.name, "the server is paused: only its status is written");
             }
             (true, false) => info!(namespace = key.namespace, name = key.name, "the pause is over"),
             _ => {}

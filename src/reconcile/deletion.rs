@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 /// How long after its first attempt a cleanup that keeps failing is given up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// First and longest pause after an attempt that may do better soon.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));

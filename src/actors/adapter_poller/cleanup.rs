@@ -69,7 +69,7 @@ impl Handler<Cleanup> for AdapterPoller {
             match task.await {
                 Ok(attempt) => answer.do_send(cleaned(attempt)),
                 Err(end) if end.is_panic() => {
-                    answer.do_send(cleaned(Attempt::Failed("the attempt panicked".to_owned())))
+                    answer.do_send(cleaned(Attempt::Failed("the attempt panicked".to_owned())));
                 }
                 // Aborted: the actor is gone, and its successor is asked.
                 Err(_) => {}
@@ -96,9 +96,10 @@ fn judged(result: &Result<bool, PollError>) -> Attempt {
     match result {
         Ok(_) => Attempt::Done,
         // Such as in a namespace that is being deleted: it will not come back.
-        Err(error @ PollError::Vault(VaultError::AdminMissing { .. })) => Attempt::Left(error.to_string()),
-        Err(error @ PollError::Vault(VaultError::Read { .. })) => Attempt::Left(error.to_string()),
-        Err(error @ PollError::AdminIsOperator) => Attempt::Left(error.to_string()),
+        Err(
+            error @ (PollError::AdminIsOperator
+            | PollError::Vault(VaultError::AdminMissing { .. } | VaultError::Read { .. })),
+        ) => Attempt::Left(error.to_string()),
         Err(error) if matches!(error.category(), "unauthorized" | "forbidden" | "admin-unauthorized") => {
             Attempt::Refused(error.to_string())
         }
