@@ -44,6 +44,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         adapter_services: settings.clone(),
         service: settings,
         file_service_enabled: true,
+        file_service_asked: false,
         metrics: None,
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },

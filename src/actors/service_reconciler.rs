@@ -21,9 +21,10 @@ use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Re
 use super::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
+use crate::reconcile::stateful_set::is_adopted;
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
+    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, owned_by, plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -230,7 +231,9 @@ impl Run {
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         let live = self.deps.caches.services.owned_by(&server.uid);
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let plan = plan_services(&server, adapters, &live);
+        let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &server.names().stateful_set());
+        let adopted = set.is_some_and(|set| owned_by(&set, &server.uid) && is_adopted(&set));
+        let plan = plan_services(&server, adapters, &live, adopted);
 
         let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
         let (mut failed, mut blocked) = (false, false);

@@ -30,6 +30,8 @@ pub const ADAPTER_TYPE_LABEL: &str = "dittofs.io/adapter-type";
 pub const METRICS_SERVICE_LABEL: &str = "dittofs.io/metrics-service";
 /// Pod annotation with the config hash.
 pub const CONFIG_HASH_ANNOTATION: &str = "dittofs.io/config-hash";
+/// Annotation of a StatefulSet that another operator had made and this one took over, `"true"`.
+pub const ADOPTED_ANNOTATION: &str = "dittofs.io/adopted";
 /// Annotation of a StatefulSet whose new template is held back from the running pod.
 pub const HELD_TEMPLATE_ANNOTATION: &str = "dittofs.io/held-template";
 

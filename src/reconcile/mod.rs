@@ -13,6 +13,7 @@ mod merge;
 mod names;
 mod object;
 mod ports;
+pub mod preview;
 mod problem;
 mod quantity;
 mod repeats;
@@ -25,7 +26,7 @@ mod validated;
 mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
-pub use diff::diff;
+pub use diff::{diff, differences};
 pub use duration::{DurationError, parse_go_duration};
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};
 pub use key::ServerKey;

@@ -47,18 +47,20 @@ pub struct ServicePlan {
     pub remove: Vec<Remove>,
 }
 
-/// Decides. `live` is every Service with a controller reference to the server, and whatever else is known under one
+/// Decides. `adopted` says that another operator made the server: its `-file` Service, a new address, is made only when
+/// the CR asks for it. `live` is every Service with a controller reference to the server, and whatever else is known under one
 /// of its names; `adapters` is None before the first valid answer: then no adapter Service is touched.
 pub fn plan_services(
     server: &ValidatedServer,
     adapters: Option<&[ObservedAdapter]>,
     live: &[Arc<Value>],
+    adopted: bool,
 ) -> ServicePlan {
     let mut plan = ServicePlan::default();
     if server.deleting {
         return plan;
     }
-    statics(server, adapters, live, &mut plan);
+    statics(server, adapters, live, adopted, &mut plan);
     if let Some(adapters) = adapters {
         adapter_services(server, adapters, live, &mut plan);
     }
@@ -77,6 +79,7 @@ fn statics(
     server: &ValidatedServer,
     adapters: Option<&[ObservedAdapter]>,
     live: &[Arc<Value>],
+    adopted: bool,
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
@@ -84,8 +87,9 @@ fn statics(
         |name: String, service| plan.ensure.push(Ensure { name, desired: to_value(service), adapter: None });
     ensure(names.headless_service(), headless_service(server));
     ensure(names.api_service(), api_service(server));
-    if server.file_service_enabled {
-        let present = find(live, &names.file_service());
+    let present = find(live, &names.file_service());
+    let is_there = present.is_some_and(|service| owned_by(service, &server.uid));
+    if server.file_service_enabled && (!adopted || server.file_service_asked || is_there) {
         let targets = TargetPorts {
             nfs: target_port("nfs", server.ports.nfs, adapters, present),
             smb: target_port("smb", server.ports.smb, adapters, present),

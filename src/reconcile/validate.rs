@@ -89,6 +89,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
             let file_service = read.object(&spec, "fileService");
             read.boolean(&file_service.child("enabled"), true)
         },
+        file_service_asked: spec.child("fileService").value.is_some(),
         metrics,
         logging: logging(&mut read, &spec),
         rollout: rollout(&mut read, &spec),

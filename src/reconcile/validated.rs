@@ -52,6 +52,8 @@ pub struct ValidatedServer {
     pub service: ServiceSettings,
     /// `spec.fileService.enabled`.
     pub file_service_enabled: bool,
+    /// Whether `spec.fileService` is there at all: a server that was taken over has a `-file` Service only then.
+    pub file_service_asked: bool,
     /// `spec.metrics` when enabled.
     pub metrics: Option<Metrics>,
     /// `spec.logging`.

@@ -22,4 +22,5 @@ mod runbooks;
 mod seeded;
 mod services;
 mod supervision;
+mod takeover;
 mod traces;
