@@ -17,8 +17,8 @@ use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, con
 use crate::reconcile::preview::{Live, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::{
-    Keys, SecretKey, ServerKey, ValidatedServer, config_hash, generation_for_hash, meta, owned_by, secrets_used,
-    validate,
+    Keys, SecretKey, ServerKey, ValidatedServer, config_hash, disowned, generation_for_hash, meta, owned_by,
+    secrets_used, validate,
 };
 
 /// Form of the report.
@@ -165,6 +165,9 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
             }
             continue;
         };
+        if generated.contains(&used.name) && disowned(&secret, &server.uid).is_some() {
+            live.secrets_to_free.push(used.name.clone());
+        }
         let keys: Vec<(String, bool)> = match used.keys {
             Keys::All => secret["data"]
                 .as_object()

@@ -114,7 +114,12 @@ impl Cluster {
             let mut page = request.parse(&answer)?;
             next = page.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().to_owned();
             if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
-                found.extend(items);
+                // In a list only the list says what its items are.
+                found.extend(items.into_iter().map(|mut item| {
+                    item["apiVersion"] = kind.api_version().into();
+                    item["kind"] = kind.name().into();
+                    item
+                }));
             }
             if next.is_empty() {
                 return Ok(found);

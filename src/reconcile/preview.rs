@@ -27,6 +27,8 @@ pub struct Live {
     pub services: Vec<Arc<Value>>,
     /// Names of the Secrets that the operator would generate and that are not there.
     pub secrets_to_make: Vec<String>,
+    /// Names of the generated Secrets that still have an owner reference to the server.
+    pub secrets_to_free: Vec<String>,
     /// The config hash; `Held` when a Secret of the user is missing, `Pending` when one is still to be generated.
     pub hash: Option<HashInput>,
     /// What is missing, in words, when the hash is held.
@@ -120,6 +122,10 @@ pub fn preview(key: &ServerKey, server: Result<&ValidatedServer, &str>, live: &L
     for name in &live.secrets_to_make {
         let what = vec!["generated once and kept".to_owned()];
         seen.changes.push(Change { kind: "Secret", name: name.clone(), action: Action::Create, what });
+    }
+    for name in &live.secrets_to_free {
+        let what = vec!["its owner reference is removed: it outlives the server".to_owned()];
+        seen.changes.push(Change { kind: "Secret", name: name.clone(), action: Action::Update, what });
     }
     let names = server.names();
     let desired = serde_json::to_value(config_map(server, &render(server))).unwrap_or_default();

@@ -23,6 +23,7 @@ fn resource_of(object: &Value) -> Resource {
         "ConfigMap" => resources::CONFIG_MAPS,
         "Service" => resources::SERVICES,
         "StatefulSet" => resources::STATEFUL_SETS,
+        "Secret" => resources::SECRETS,
         other => panic!("no resource for {other}"),
     }
 }
@@ -55,13 +56,16 @@ fn stored_cr() -> Value {
 async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
     let namespace = bed.world.namespace();
     namespace.secret("jwt-of-the-user", &[("secret", JWT)]).await.expect("the user's Secret");
+    let server = namespace.create_object(resources::SERVERS, &stored_cr()).await.expect("the manifest is accepted");
     let admin = [("username", "admin"), ("password", PASSWORD)];
     namespace.secret("files-admin-bootstrap-credentials", &admin).await.expect("the admin's Secret");
-    let server = namespace.create_object(resources::SERVERS, &stored_cr()).await.expect("the manifest is accepted");
     let owner = json!([{
         "apiVersion": "dittofs.dittofs.com/v1alpha1", "kind": "DittoServer", "name": "files", "uid": uid(&server),
         "controller": true, "blockOwnerDeletion": true,
     }]);
+    let owned = json!({"metadata": {"ownerReferences": owner}});
+    let patched = namespace.patch(resources::SECRETS, "files-admin-bootstrap-credentials", &owned).await;
+    patched.expect("the Secret has an owner");
     let mut made = BTreeMap::new();
     for document in serde_yaml_ng::Deserializer::from_str(&OBJECTS.replace("{hash}", &"60".repeat(32))) {
         let mut object = Value::deserialize(document).expect("a document of the fixture");
@@ -70,6 +74,8 @@ async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
         let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         made.insert((resource_of(&object).kind.to_owned(), name), stored);
     }
+    let admin = bed.get(resources::SECRETS, "files-admin-bootstrap-credentials").await;
+    made.insert(("Secret".to_owned(), "files-admin-bootstrap-credentials".to_owned()), admin);
     bed.world
         .wait_until("the pod to run", SOON, async || {
             let set = bed.world.stateful_set("files").await.map_err(|error| error.to_string())?;
@@ -129,6 +135,7 @@ async fn the_go_operators_objects_are_taken_over_with_one_announced_restart() {
         assert!(smb["what"].to_string().contains(gone), "{gone}: {smb}");
     }
     assert!(!told.to_string().contains("files-file"), "no new address is announced: {told}");
+    assert_eq!(change(&told, "files-admin-bootstrap-credentials")["action"], "update");
     let table = String::from_utf8(check(&bed, &[]).await.stdout).expect("text");
     assert!(table.contains("1 servers: 0 would not be changed, 1 would restart"), "{table}");
     for (key, object) in &before {
@@ -160,7 +167,8 @@ async fn the_go_operators_objects_are_taken_over_with_one_announced_restart() {
     let uids = |claims: &[Value]| claims.iter().map(|claim| uid(claim).to_owned()).collect::<Vec<_>>();
     assert_eq!(uids(&after), uids(&claims));
     let admin = bed.get(resources::SECRETS, "files-admin-bootstrap-credentials").await;
-    assert!(admin["metadata"]["ownerReferences"].is_null());
+    assert!(admin["metadata"]["ownerReferences"].is_null(), "it outlives the CR");
+    assert_eq!(admin["data"], before[&("Secret".to_owned(), "files-admin-bootstrap-credentials".to_owned())]["data"]);
 
     let (code, told) = report(&bed).await;
     assert_eq!(code, Some(0), "nothing is left to change: {told}");
