@@ -4,6 +4,7 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod adapters;
+mod api_tls;
 mod diff;
 pub mod drift;
 mod duration;
@@ -27,6 +28,8 @@ mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
 pub use diff::{diff, differences};
+pub use api_tls::ApiTls;
+pub use diff::diff;
 pub use duration::{DurationError, parse_go_duration};
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};
 pub use key::ServerKey;

@@ -23,4 +23,5 @@ mod seeded;
 mod services;
 mod supervision;
 mod takeover;
+mod tls;
 mod traces;
