@@ -12,6 +12,7 @@ mod drift;
 mod faults;
 mod fleet;
 mod health;
+mod hostile;
 mod life;
 mod metrics;
 mod monitoring;
