@@ -2,23 +2,25 @@
 //!
 //! Polls with a fixed period; a poll that fails is tried again with jittered backoff capped at the period. At most one
 //! poll is under way. Only a full, valid answer is an observation; whatever else comes back changes nothing but status.
-//! The only writer of `<cr>-operator-credentials`.
+//! The only writer of `<cr>-operator-credentials`. What needs the server's administrator is done beside the polls, in
+//! [`errands`].
+
+mod errands;
+mod observing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, error_span, info, warn};
 
+use self::errands::Errands;
 use super::Deps;
-use super::inspect::{Inspect, failing};
 use super::lifeline::Lifeline;
 use super::messages::{
-    AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
-    Stop, Wire,
+    Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable, Stop, Wire,
 };
 use super::tls_door::TlsDoor;
 use super::trouble::Trouble;
@@ -27,7 +29,7 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, Reason};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterState, AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -64,6 +66,7 @@ pub struct AdapterPoller {
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
     trouble: Trouble,
+    errands: Errands,
     _lifeline: Lifeline,
 }
 
@@ -86,7 +89,7 @@ impl AdapterPoller {
     /// A poller that has asked nothing. `phase` in 0..1 delays its first poll by that share of the period.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, phase: f64, lifeline: Lifeline) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, Duration::from_secs(30), deps.next_seed());
-        let trouble = Trouble::new(deps.origin);
+        let (trouble, errands) = (Trouble::new(deps.origin), Errands::new(&deps));
         Self {
             key,
             deps,
@@ -108,6 +111,7 @@ impl AdapterPoller {
             observed: None,
             fact: None,
             trouble,
+            errands,
             _lifeline: lifeline,
         }
     }
@@ -141,6 +145,7 @@ impl AdapterPoller {
             // What the aborted poll held is gone with it; the stored credentials are loaded anew.
             self.session = Some(Session::new());
         }
+        self.errands.stop();
         self.settings = None;
         self.deps.metrics.polls_each(&self.key, None);
         self.started = None;
@@ -213,60 +218,13 @@ impl AdapterPoller {
         }
     }
 
-    /// What is new about the adapters, in words.
-    fn observe(&mut self, poll: &Poll, settings: Settings) -> Option<String> {
-        let now = self.deps.origin.elapsed();
-        let adapters = self.tracker.observe(&poll.adapters, now, settings.grace);
-        let news = self.observed.as_ref().is_none_or(|before| **before != adapters);
-        let mut diff = None;
-        if news {
-            let adapters = Arc::new(adapters);
-            let text = in_words(&adapters);
-            info!(namespace = self.key.namespace, name = self.key.name, adapters = text, "observed the adapters");
-            diff = Some(match &self.observed {
-                Some(before) => format!("from {} to {text}", in_words(before)),
-                None => format!("first observation: {text}"),
-            });
-            self.count_adapters(&adapters);
-            self.observed = Some(adapters);
-            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), self.started);
-        }
-        self.told(PollFact::Answered);
-        diff
-    }
-
-    /// The running adapters, and how many Services have to follow the news.
-    fn count_adapters(&self, adapters: &[ObservedAdapter]) {
-        let before = self.observed.as_ref().map_or(&[][..], |before| before.as_slice());
-        let differs = |one: &ObservedAdapter, among: &[ObservedAdapter]| !among.contains(one);
-        let gone = |one: &&ObservedAdapter| !adapters.iter().any(|other| other.adapter_type == one.adapter_type);
-        let changed = adapters.iter().filter(|one| differs(one, before)).count() + before.iter().filter(gone).count();
-        let running = adapters.iter().filter(|adapter| adapter.state == AdapterState::Running);
-        let started = self.started.unwrap_or_else(Instant::now);
-        let types = running.map(|adapter| adapter.adapter_type.as_str());
-        self.deps.metrics.observed(&self.key, started, types, changed);
-    }
-
-    fn tell_observed(&self, cause: &Cause, polled_at: Option<Instant>) {
-        let Some(adapters) = &self.observed else { return };
-        // In the order in which the Supervisor names them.
-        for (peer, role) in self.peers.observed.iter().zip([Role::ServiceReconciler, Role::PortReconciler]) {
-            let cause = cause.to(&self.deps.metrics, role);
-            peer.do_send(AdaptersObserved { adapters: adapters.clone(), polled_at, cause });
-        }
-        self.peers.status.do_send(Report {
-            fact: Fact::Adapters(adapters.clone()),
-            cause: cause.to(&self.deps.metrics, Role::StatusReporter),
-        });
-    }
-
     fn failed(&mut self, error: &PollError) {
         let text = error.to_string();
         let (fact, reason) = match error.problem() {
             Problem::Unreachable => (PollFact::Unreachable(text.clone()), Reason::AuthAPIUnreachable),
             Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), Reason::ReconcileFailed),
             Problem::Auth if error.category() == "admin-unauthorized" => {
-                (PollFact::Refused(text.clone()), Reason::AdminCredentialUnauthorized)
+                (PollFact::Refused(text.clone()), Reason::AdminBootstrapUnauthorized)
             }
             Problem::Auth => (PollFact::Refused(text.clone()), Reason::AuthFailed),
         };
@@ -305,19 +263,13 @@ impl AdapterPoller {
     }
 }
 
-/// Adapters as a log line and a span have them.
-fn in_words(adapters: &[ObservedAdapter]) -> String {
-    let each: Vec<String> =
-        adapters.iter().map(|a| format!("{} {:?} on {}", a.adapter_type, a.state, a.port)).collect();
-    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
-}
-
 impl Drop for AdapterPoller {
     /// A server that is gone leaves no request under way.
     fn drop(&mut self) {
         if let Some(poll) = self.under_way.take() {
             poll.abort();
         }
+        self.errands.stop();
     }
 }
 
@@ -354,6 +306,7 @@ impl Handler<Poke> for AdapterPoller {
             self.start(ctx);
         }
         self.deps.metrics.polls_each(&self.key, Some(settings.period));
+        self.take_up_policies(&server, ctx);
         let waiting = self.timer.is_some() || self.under_way.is_some();
         if before.map(|before| before.period) == Some(settings.period) && waiting {
             return;
@@ -374,6 +327,10 @@ impl Handler<Poke> for AdapterPoller {
 impl Handler<ServerReachable> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: ServerReachable, ctx: &mut Self::Context) {
+        self.server_is_new();
+        if let Some(session) = &mut self.session {
+            session.server_is_new(Instant::now());
+        }
         if self.fact != Some(PollFact::Answered) {
             self.backoff.reset();
             self.start(ctx);
@@ -398,6 +355,7 @@ impl Handler<CredentialsTouched> for AdapterPoller {
             self.touched = true;
             self.again |= matches!(self.fact, Some(PollFact::Refused(_)));
         }
+        self.secret_touched(ctx);
     }
 }
 
@@ -411,6 +369,7 @@ impl Handler<Resend> for AdapterPoller {
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+        self.resend_snapshots();
     }
 }
 
@@ -486,6 +445,7 @@ impl Handler<Polled> for AdapterPoller {
                 }
                 let decision = if decisions.is_empty() { "unchanged".to_owned() } else { decisions.join(",") };
                 decided(&span, &decision, diff.as_deref().unwrap_or_default());
+                self.run_errands(poll.provisioned, ctx);
                 self.next_tick(settings.period)
             }
             Some(Err(error)) => {
@@ -515,37 +475,6 @@ impl Handler<Polled> for AdapterPoller {
             delay = Duration::ZERO;
         }
         self.arm(ctx, delay);
-    }
-}
-
-impl Handler<Inspect> for AdapterPoller {
-    type Result = MessageResult<Inspect>;
-    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
-        let (result, error) = match &self.fact {
-            None => (None, None),
-            Some(PollFact::Answered) => (Some("answered"), None),
-            Some(PollFact::Stopped) => (Some("stopped"), None),
-            Some(PollFact::Unreachable(error)) => (Some("unreachable"), Some(error)),
-            Some(PollFact::Refused(error)) => (Some("refused"), Some(error)),
-            Some(PollFact::BadAnswer(error)) => (Some("bad-answer"), Some(error)),
-        };
-        let state = json!({
-            "slot": match (self.under_way.is_some(), self.again) {
-                (false, _) => "idle",
-                (true, false) => "running",
-                (true, true) => "running-dirty",
-            },
-            "lastPollSecondsAgo": self.started.map(|started| started.elapsed().as_secs_f64()),
-            "lastResult": result,
-            "lastError": error,
-            "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
-            "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
-            "timerArmed": self.timer.is_some(),
-            "certificatesExpire": self.door.expiries(),
-            "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
-            "failing": failing(&self.trouble),
-        });
-        MessageResult(state)
     }
 }
 

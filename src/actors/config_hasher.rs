@@ -1,9 +1,12 @@
 //! ConfigHasher: renders the configuration, keeps the ConfigMap and the generated Secrets, and computes the hash.
 //!
-//! The only writer of the ConfigMap and of the generated JWT and admin Secrets. It sends the hash; PortReconciler puts
+//! The only writer of the ConfigMap, of the generated JWT and admin Secrets, and of the cluster of Percona's operator. It sends the hash; PortReconciler puts
 //! it on the pod template. A Secret that is missing or unreadable never changes the hash: it holds the last one.
 
+mod percona;
+
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -19,8 +22,9 @@ use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
 use super::vault::{random_text, secret_bytes, secret_text};
-use crate::build::{admin_secret, config_map, jwt_secret, render};
+use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
@@ -42,8 +46,10 @@ pub struct ConfigHasher {
     last: Option<Hashed>,
     /// Why the last run came to no hash; None when it did.
     failed: Option<ConfigFact>,
-    /// resourceVersion of the ConfigMap and the YAML that it was seen to hold.
+    /// resourceVersion of the ConfigMap and the text that it was seen to hold.
     config_map: Option<(String, String)>,
+    /// The database of Percona's operator, as the last run found it.
+    database: Option<DatabaseFact>,
     _lifeline: Lifeline,
 }
 
@@ -51,7 +57,17 @@ impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ConfigHasher, &deps);
-        Self { key, deps, peers, flight, last: None, failed: None, config_map: None, _lifeline: lifeline }
+        Self {
+            key,
+            deps,
+            peers,
+            flight,
+            last: None,
+            failed: None,
+            config_map: None,
+            database: None,
+            _lifeline: lifeline,
+        }
     }
 
     fn tell(&self) {
@@ -63,6 +79,9 @@ impl ConfigHasher {
                 cause: Cause::here(CauseKind::ConfigHashed).to(&self.deps.metrics, Role::PortReconciler),
             });
         }
+        if self.database.is_some() {
+            self.tell_database();
+        }
         if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
             let cause = Cause::here(CauseKind::Fact);
             self.peers.status.do_send(Report {
@@ -70,6 +89,11 @@ impl ConfigHasher {
                 cause: cause.to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+    }
+
+    fn tell_database(&self) {
+        let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+        self.peers.status.do_send(Report { fact: Fact::Database(self.database.clone()), cause });
     }
 
     /// Puts what the run found on the span of its work.
@@ -145,8 +169,10 @@ pub enum Outcome {
         hash: HashInput,
         /// For StatusReporter.
         fact: ConfigFact,
-        /// resourceVersion and YAML of the ConfigMap.
+        /// resourceVersion and text of the ConfigMap.
         config_map: Option<(String, String)>,
+        /// The database of Percona's operator, when the server has one.
+        database: Option<DatabaseFact>,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
         /// What was written.
@@ -180,7 +206,7 @@ impl Worker for ConfigHasher {
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         match outcome {
             Outcome::Idle => Verdict::Settled,
-            Outcome::Hashed { generation, hash, fact, config_map, retry, done } => {
+            Outcome::Hashed { generation, hash, fact, config_map, database, retry, done } => {
                 // A failure was reported in between: the siblings have to hear that it is over.
                 let healed = self.failed.take().is_some();
                 let changed = healed
@@ -190,10 +216,20 @@ impl Worker for ConfigHasher {
                 self.config_map = config_map;
                 self.last = Some(Hashed { generation, hash, fact });
                 self.trace(done, changed);
+                // Nobody tells what becomes of the database: it is looked at again and again.
+                let again = database.as_ref().map(percona::look_again);
+                let before = std::mem::replace(&mut self.database, database);
                 if changed {
                     self.tell();
                 }
-                if retry { Verdict::Retry } else { Verdict::Settled }
+                if before != self.database && (self.database.is_none() || !changed) {
+                    self.tell_database();
+                }
+                match again {
+                    _ if retry => Verdict::Retry,
+                    Some(pause) => Verdict::After(pause),
+                    None => Verdict::Settled,
+                }
             }
             Outcome::Failed { fact, done } => {
                 let news = self.failed.as_ref() != Some(&fact);
@@ -246,14 +282,19 @@ impl Run {
             Ok(known) => known,
             Err(fact) => return self.failed(&about, fact),
         };
-        let read = match self.keep_secrets(&server).await {
+        let mut read = match self.keep_secrets(&server).await {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
+        let database = match &server.percona {
+            Some(wanted) => Some(self.keep_database(&about, &server, wanted).await),
+            None => None,
+        };
+        let waits = database.as_ref().is_some_and(|database| database.problem.is_some());
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
         for used in secrets_used(&server) {
-            match self.secret_values(&used.name, &used.keys, read.get(&used.name)).await {
+            match self.secret_values(&used.name, &used.keys, &mut read).await {
                 Values::Found(found) => values.extend(found),
                 Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
                 Values::Unreadable(why) => {
@@ -264,11 +305,12 @@ impl Run {
         }
         let generation = server.generation;
         let (hash, fact) = if missing.is_empty() {
-            let mut hash = config_hash(&yaml, &values, generation_for_hash(&server));
+            let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
             }
-            (HashInput::Hash(hash), ConfigFact::Valid { generation })
+            // What it is made of is all there; the pod waits for its database alone.
+            (if waits { HashInput::Held } else { HashInput::Hash(hash) }, ConfigFact::Valid { generation })
         } else {
             let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));
             if let Some(again) = self.trouble.failed("Secrets") {
@@ -277,7 +319,7 @@ impl Run {
             }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
-        Outcome::Hashed { generation, hash, fact, config_map, retry, done: self.done }
+        Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
     }
 
     fn failed(self, about: &CrRef, fact: ConfigFact) -> Outcome {
@@ -308,7 +350,7 @@ impl Run {
         let (namespace, name) = (&self.key.namespace.clone(), names.config_map());
         let cached = self.deps.caches.config_maps.get(namespace, &name);
         if let (Some((version, known)), Some(cached)) = (&self.known, &cached)
-            && known == yaml
+            && *known == hashed_text(server, yaml)
             && meta(cached, "resourceVersion") == version
             && !crate::fault::on("rewrite-config-map")
         {
@@ -350,7 +392,7 @@ impl Run {
             }
         };
         let written = written.map_err(|error| failed(&error))?;
-        Ok(Some((meta(&written, "resourceVersion").to_owned(), yaml.to_owned())))
+        Ok(Some((meta(&written, "resourceVersion").to_owned(), hashed_text(server, yaml).into_owned())))
     }
 
     /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
@@ -415,18 +457,19 @@ impl Run {
         }
     }
 
-    async fn secret_values(&self, name: &str, keys: &Keys, read: Option<&Value>) -> Values {
-        let secret = match read {
-            Some(read) => read.clone(),
-            None => match self.secret(name).await {
-                Ok(Some(secret)) => secret,
+    /// A Secret that several fields name is read once a run.
+    async fn secret_values(&self, name: &str, keys: &Keys, read: &mut BTreeMap<String, Value>) -> Values {
+        let secret = match read.entry(name.to_owned()) {
+            Entry::Occupied(known) => &*known.into_mut(),
+            Entry::Vacant(place) => match self.secret(name).await {
+                Ok(Some(secret)) => &*place.insert(secret),
                 Ok(None) => return Values::Missing("it does not exist".to_owned()),
                 Err(error) => return Values::Unreadable(error.category().to_owned()),
             },
         };
         let mut found = BTreeMap::new();
         let mut take = |key: &str| {
-            let value = secret_bytes(&secret, key);
+            let value = secret_bytes(secret, key);
             let there = value.is_some();
             if let Some(value) = value {
                 found.insert(SecretKey { name: name.to_owned(), key: key.to_owned() }, value);

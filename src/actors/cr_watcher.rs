@@ -136,7 +136,7 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::StatefulSet => &deps.caches.stateful_sets,
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
-        Kind::Secret | Kind::Pod => return secrets(&event),
+        Kind::Secret | Kind::Pod | Kind::PerconaPgCluster => return secrets(&event),
     };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
 }
@@ -150,7 +150,7 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::StatefulSet => Sighting::StatefulSet(key(owner.map_or(change.name, |owner| owner.name))),
         Kind::Service => Sighting::Service(key(owner?.name)),
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
-        Kind::Secret | Kind::Pod => return None,
+        Kind::Secret | Kind::Pod | Kind::PerconaPgCluster => return None,
     })
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
-use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact};
-use crate::reconcile::{ObservedAdapter, ServerKey};
+use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, SnapshotsFact};
+use crate::reconcile::{NfsPorts, ObservedAdapter, ServerKey};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::{Metrics, Posted};
 
@@ -141,6 +142,8 @@ pub struct ConfigHashed {
 pub struct AdaptersObserved {
     /// Sorted by type.
     pub adapters: Arc<Vec<ObservedAdapter>>,
+    /// The further ports of the NFS adapter; None while they are not known.
+    pub nfs: Option<NfsPorts>,
     /// Start of the poll that found them changed; None when they are only told again.
     pub polled_at: Option<Instant>,
     /// Why.
@@ -162,6 +165,8 @@ pub struct Report {
 pub enum Fact {
     /// From ConfigHasher.
     Config(ConfigFact),
+    /// From ConfigHasher: the database that Percona's operator runs; None when there is none.
+    Database(Option<DatabaseFact>),
     /// From AdapterPoller: the result of the last poll.
     Poll(PollFact),
     /// From AdapterPoller: the adapters of the last valid answer.
@@ -170,6 +175,8 @@ pub enum Fact {
     Ports(PortsFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
+    /// From AdapterPoller: what became of the snapshot policies.
+    Snapshots(SnapshotsFact),
     /// From whoever wrote an object: what changed, in words.
     Changed(String),
 }

@@ -24,7 +24,8 @@ use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::is_adopted;
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, owned_by, plan_services,
+    Decision, Ensure, NfsPorts, ObservedAdapter, Refusal, Remove, ServerKey, ValidatedServer, decide, fingerprint,
+    owned_by, plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -34,6 +35,9 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long until another look at a foreign object, or at one that is being deleted, when no event says it is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long until what the API server refused is asked for again, when nothing about it changes: a cluster may have got
+/// a second family of addresses meanwhile.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
 
 /// See the module.
 pub struct ServiceReconciler {
@@ -42,10 +46,13 @@ pub struct ServiceReconciler {
     status: Recipient<Report>,
     flight: Flight,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Start of the oldest poll whose news did not reach all Services yet.
     polled_at: Option<Instant>,
     /// Per Service, a write that the API server turned into no change.
     settled: BTreeMap<String, String>,
+    /// Per Service, a change that the API server refused, and when.
+    refused: BTreeMap<String, (Refusal, Instant)>,
     last: Option<ServicesFact>,
     _lifeline: Lifeline,
 }
@@ -60,8 +67,10 @@ impl ServiceReconciler {
             status,
             flight,
             adapters: None,
+            nfs: None,
             polled_at: None,
             settled: BTreeMap::new(),
+            refused: BTreeMap::new(),
             last: None,
             _lifeline: lifeline,
         }
@@ -85,6 +94,8 @@ impl Handler<AdaptersObserved> for ServiceReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        // What was known stays known to a poller that has just started.
+        self.nfs = message.nfs.or(self.nfs);
         self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
@@ -121,6 +132,7 @@ impl Handler<Finished<Outcome>> for ServiceReconciler {
 pub struct Outcome {
     fact: Option<ServicesFact>,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
@@ -146,7 +158,9 @@ impl Worker for ServiceReconciler {
             } else {
                 self.adapters.clone()
             },
+            nfs: self.nfs,
             settled: self.settled.clone(),
+            refused: self.refused.clone(),
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
@@ -158,6 +172,7 @@ impl Worker for ServiceReconciler {
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        self.refused = outcome.refused;
         if outcome.fact.is_some() {
             self.deps.metrics.services_lag(&self.key, outcome.lagging);
         }
@@ -190,9 +205,11 @@ struct Run {
     deps: Arc<Deps>,
     key: ServerKey,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Nothing was reconciled before.
     fresh: bool,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     seed: u64,
     cause: CauseKind,
     done: Done,
@@ -219,6 +236,7 @@ impl Run {
             Outcome {
                 fact: None,
                 settled: run.settled,
+                refused: run.refused,
                 verdict: Verdict::Settled,
                 changes: Vec::new(),
                 answered: None,
@@ -233,7 +251,9 @@ impl Run {
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
         let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &server.names().stateful_set());
         let adopted = set.is_some_and(|set| owned_by(&set, &server.uid) && is_adopted(&set));
-        let plan = plan_services(&server, adapters, &live, adopted);
+        let mut plan = plan_services(&server, adapters, self.nfs, &live, adopted);
+        self.refused.retain(|_, (_, at)| at.elapsed() < ASK_AGAIN);
+        plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
 
         let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
         let (mut failed, mut blocked) = (false, false);
@@ -245,6 +265,10 @@ impl Run {
             }
         }
         for ensure in plan.ensure {
+            if !ensure.short.is_empty() {
+                blocked = true;
+                fact.problems.push(self.short(&about, &ensure));
+            }
             let cached = live.iter().find(|service| crate::reconcile::meta(service, "name") == ensure.name);
             if let Some(cached) = cached
                 && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
@@ -268,17 +292,7 @@ impl Run {
                 }
                 Err(error) => {
                     failed = true;
-                    let note = format!("Service {}: {error}", ensure.name);
-                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
-                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
-                        let reason = if ensure.adapter.is_some() {
-                            Reason::AdapterServiceFailed
-                        } else {
-                            Reason::ReconcileFailed
-                        };
-                        let related = Some((Kind::Service, ensure.name.clone()));
-                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
-                    }
+                    let note = self.failed(&about, &ensure, cached.map(AsRef::as_ref), &error);
                     fact.problems.push(note);
                 }
             }
@@ -297,12 +311,50 @@ impl Run {
         Outcome {
             fact: Some(fact),
             settled: self.settled,
+            refused: self.refused,
             verdict,
             changes,
             answered: self.polled_at,
             last_write: doing::last_write(),
             lagging: self.lagging,
         }
+    }
+
+    /// A Service could not be read or written. What of it was refused for good is remembered.
+    fn failed(&mut self, about: &CrRef, ensure: &Ensure, cached: Option<&Value>, error: &KubeError) -> String {
+        let note = format!("Service {}: {error}", ensure.name);
+        if error.code() == Some(422)
+            && let Some(cached) = cached
+            && let Some(refusal) = Refusal::of(&ensure.desired, cached, &error.to_string())
+        {
+            self.refused.insert(ensure.name.clone(), (refusal, Instant::now()));
+        }
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
+    }
+
+    /// Says what a Service cannot have; the rest of it is kept as any other.
+    fn short(&self, about: &CrRef, ensure: &Ensure) -> String {
+        let note = format!("Service {}: {}", ensure.name, ensure.short.join("; "));
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            let problem = ensure.short.join("; ");
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                service = ensure.name,
+                problem,
+                "the Service cannot have all that the spec asks for{again}"
+            );
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
     }
 
     async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {

@@ -21,7 +21,10 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::percona::DatabaseFact;
+use crate::reconcile::status::{
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
+};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
@@ -34,10 +37,12 @@ const GATHER: Duration = Duration::from_millis(300);
 #[derive(Clone, Debug, Default)]
 struct Facts {
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     change: Option<LastChange>,
 }
 
@@ -110,10 +115,12 @@ impl Handler<Report> for StatusReporter {
     fn handle(&mut self, message: Report, ctx: &mut Self::Context) {
         match message.fact {
             Fact::Config(fact) => self.facts.config = Some(fact),
+            Fact::Database(fact) => self.facts.database = fact,
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
+            Fact::Snapshots(fact) => self.facts.snapshots = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
         poke(self, ctx, message.cause);
@@ -250,10 +257,12 @@ impl Run {
             deleting: spec.deleting,
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
+            database: self.facts.database.as_ref(),
             poll: self.facts.poll.as_ref(),
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            snapshots: self.facts.snapshots.as_ref(),
             stateful_set: set.as_deref(),
             live_services: &services,
             warnings: &doubts,

@@ -28,6 +28,8 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("", "configmaps", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher and AdapterPoller; generated Secrets are never deleted.
     ("", "secrets", &["get", "list", "watch", "create", "update"]),
+    // ConfigHasher; the garbage collector deletes.
+    ("pgv2.percona.com", "perconapgclusters", &["get", "create", "update"]),
     // StatusReporter looks at the server's one pod by name.
     ("", "pods", &["get"]),
     // All reports.

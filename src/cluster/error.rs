@@ -203,6 +203,12 @@ impl KubeError {
         self.code() == Some(404)
     }
 
+    /// The API server does not know the kind: of an object that is missing it says `NotFound`, of a path that nobody
+    /// serves nothing that can be read.
+    pub fn is_unserved(&self) -> bool {
+        self.is_not_found() && self.call().kind.is_custom() && self.reason() != Some("NotFound")
+    }
+
     /// A create met an object of that name, one that is not on its way out.
     pub fn is_already_exists(&self) -> bool {
         matches!(self, Self::Refused { code: 409, reason, being_deleted: false, .. } if reason == "AlreadyExists")

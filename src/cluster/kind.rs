@@ -22,6 +22,8 @@ pub enum Kind {
     Secret,
     /// `v1 Pod`.
     Pod,
+    /// `pgv2.percona.com/v2 PerconaPGCluster`.
+    PerconaPgCluster,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
         match self {
             Self::DittoServer => "dittofs.dittofs.com",
             Self::StatefulSet => "apps",
+            Self::PerconaPgCluster => "pgv2.percona.com",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
         }
     }
@@ -38,6 +41,7 @@ impl Kind {
     pub fn version(self) -> &'static str {
         match self {
             Self::DittoServer => "v1alpha1",
+            Self::PerconaPgCluster => "v2",
             _ => "v1",
         }
     }
@@ -47,6 +51,7 @@ impl Kind {
         match self {
             Self::DittoServer => "dittofs.dittofs.com/v1alpha1",
             Self::StatefulSet => "apps/v1",
+            Self::PerconaPgCluster => "pgv2.percona.com/v2",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
         }
     }
@@ -60,6 +65,7 @@ impl Kind {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::Pod => "Pod",
+            Self::PerconaPgCluster => "PerconaPGCluster",
         }
     }
 
@@ -72,12 +78,13 @@ impl Kind {
             Self::ConfigMap => "configmaps",
             Self::Secret => "secrets",
             Self::Pod => "pods",
+            Self::PerconaPgCluster => "perconapgclusters",
         }
     }
 
     /// Whether a CustomResourceDefinition brings the kind, so that it can be absent.
     pub fn is_custom(self) -> bool {
-        self == Self::DittoServer
+        matches!(self, Self::DittoServer | Self::PerconaPgCluster)
     }
 
     /// Path of the group and version, where discovery answers.
@@ -136,8 +143,15 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 6] =
-        [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod];
+    const ALL: [Kind; 7] = [
+        Kind::DittoServer,
+        Kind::StatefulSet,
+        Kind::Service,
+        Kind::ConfigMap,
+        Kind::Secret,
+        Kind::Pod,
+        Kind::PerconaPgCluster,
+    ];
 
     #[test]
     fn paths_are_those_of_the_api() {

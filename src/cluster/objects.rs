@@ -76,12 +76,13 @@ impl Cluster {
         self
     }
 
-    /// The object as the API server has it now; `None` when there is none.
+    /// The object as the API server has it now; `None` when there is none. A kind whose CustomResourceDefinition is not
+    /// installed is an error ([`KubeError::is_unserved`]).
     pub async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, KubeError> {
         let request = Verb { operation: Operation::Get, kind, namespace, name };
         match self.send(&request, Method::GET, JSON, None).await {
             Ok(answer) => request.parse(&answer).map(Some),
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_not_found() && !error.is_unserved() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -27,17 +27,23 @@ pub enum Reason {
     AuthFailed,
     /// The API of the server does not answer.
     AuthAPIUnreachable,
-    /// The server refuses the administrator.
+    /// The server refuses the administrator who is to set up the operator's account.
+    AdminBootstrapUnauthorized,
+    /// The server refuses the administrator whom a session was to be opened for.
     AdminCredentialUnauthorized,
+    /// The server does not take a snapshot policy.
+    SnapshotPolicyFailed,
     /// A Service of an adapter could not be written.
     AdapterServiceFailed,
     /// An object with our name is somebody else's.
     NotOwned,
+    /// The database of Percona's operator cannot be used.
+    PerconaNotReady,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
@@ -47,9 +53,12 @@ impl Reason {
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
+        Self::AdminBootstrapUnauthorized,
         Self::AdminCredentialUnauthorized,
+        Self::SnapshotPolicyFailed,
         Self::AdapterServiceFailed,
         Self::NotOwned,
+        Self::PerconaNotReady,
     ];
 
     /// As the API has it.
@@ -64,9 +73,12 @@ impl Reason {
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
+            Self::AdminBootstrapUnauthorized => "AdminBootstrapUnauthorized",
             Self::AdminCredentialUnauthorized => "AdminCredentialUnauthorized",
+            Self::SnapshotPolicyFailed => "SnapshotPolicyFailed",
             Self::AdapterServiceFailed => "AdapterServiceFailed",
             Self::NotOwned => "NotOwned",
+            Self::PerconaNotReady => "PerconaNotReady",
         }
     }
 
@@ -82,9 +94,12 @@ impl Reason {
             Self::ReconcileFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
             | Self::AdminCredentialUnauthorized
+            | Self::SnapshotPolicyFailed
             | Self::AdapterServiceFailed
-            | Self::NotOwned => NoticeKind::Warning,
+            | Self::NotOwned
+            | Self::PerconaNotReady => NoticeKind::Warning,
         }
     }
 
@@ -111,15 +126,28 @@ impl Reason {
             Self::AuthAPIUnreachable => {
                 "The server's API gave no answer although its pod is ready. Services stay as they are."
             }
-            Self::AdminCredentialUnauthorized => {
+            Self::AdminBootstrapUnauthorized => {
                 "The server refused the administrator's password that the Secret has: the operator cannot set up its \
-                 account."
+                 account. It is tried again with growing pauses, and at once when the Secret changes."
+            }
+            Self::AdminCredentialUnauthorized => {
+                "The server refused the administrator's password that the Secret has: snapshot policies are not \
+                 applied, and the NFS adapter's further ports not read. It is tried again with growing pauses, and at \
+                 once when the Secret changes."
+            }
+            Self::SnapshotPolicyFailed => {
+                "The server did not take a policy of `spec.snapshotPolicies`; the note has its words. It is tried again."
             }
             Self::AdapterServiceFailed => {
-                "The Service of an adapter could not be written or deleted. It is tried again."
+                "The Service of an adapter could not be written or deleted, which is tried again; or it cannot have all that \
+                 the spec asks for (a changed `loadBalancerClass`, families of addresses), and the rest follows."
             }
             Self::NotOwned => {
                 "An object of the name that the operator needs belongs to somebody else; it is left untouched."
+            }
+            Self::PerconaNotReady => {
+                "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
+                 has not made it ready. A new server waits; one that runs is left as it is."
             }
         }
     }
@@ -134,8 +162,15 @@ impl Reason {
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
-            Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
+            Self::AuthFailed
+            | Self::AuthAPIUnreachable
+            | Self::AdminBootstrapUnauthorized
+            | Self::AdminCredentialUnauthorized => "{error}",
+            Self::SnapshotPolicyFailed => {
+                "Snapshot policy of share {share}: {error}; correct its entry in spec.snapshotPolicies"
+            }
             Self::AdapterServiceFailed => "Service {name}: {error}",
+            Self::PerconaNotReady => "{why}",
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
         }
     }

@@ -17,12 +17,17 @@
 
 pub mod database;
 pub mod defaults;
+pub mod directory;
 pub mod identity;
 pub mod network;
+pub mod percona;
 pub mod pod;
 pub mod rules;
 pub mod runtime;
 mod schema;
+pub mod service;
+pub mod service_rules;
+pub mod snapshots;
 pub mod spec;
 pub mod status;
 pub mod storage;

@@ -194,7 +194,7 @@ fn explained(line: &str) -> String {
 
 fn preview_services(server: &ValidatedServer, adapters: &[ObservedAdapter], live: &Live, seen: &mut Preview) {
     let adopted = live.stateful_set.as_ref().is_some_and(|set| owned_by(set, &server.uid) && is_adopted(set));
-    let plan = plan_services(server, Some(adapters), &live.services, adopted);
+    let plan = plan_services(server, Some(adapters), None, &live.services, adopted);
     for ensure in &plan.ensure {
         let present = live.services.iter().find(|service| meta(service, "name") == ensure.name);
         let present = present.map(AsRef::as_ref);

@@ -4,12 +4,16 @@
 //! applied, `configHash` is what the StatefulSet carries, and while nothing valid is known (a fresh operator, a
 //! server that does not answer) what stood there before stays.
 
+mod snapshots;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+pub use self::snapshots::SnapshotsFact;
 use super::object::meta;
+use super::percona::DatabaseFact;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
 
@@ -111,6 +115,8 @@ pub struct Observed<'a> {
     pub server: Result<&'a ValidatedServer, &'a str>,
     /// ConfigHasher.
     pub config: Option<&'a ConfigFact>,
+    /// ConfigHasher: the database of Percona's operator.
+    pub database: Option<&'a DatabaseFact>,
     /// AdapterPoller.
     pub poll: Option<&'a PollFact>,
     /// Adapters of the last valid answer.
@@ -119,6 +125,8 @@ pub struct Observed<'a> {
     pub ports: Option<&'a PortsFact>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
+    /// AdapterPoller.
+    pub snapshots: Option<&'a SnapshotsFact>,
     /// The StatefulSet as last seen.
     pub stateful_set: Option<&'a Value>,
     /// The Services of this server as last seen.
@@ -180,6 +188,8 @@ pub fn derive(seen: Observed<'_>) -> Value {
         ports_condition(&seen),
         warnings_condition(&seen),
     ];
+    conditions.extend(database_condition(&seen));
+    conditions.extend(snapshots::snapshots_condition(&seen));
     let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
     conditions.insert(0, ready_condition);
 
@@ -196,6 +206,11 @@ pub fn derive(seen: Observed<'_>) -> Value {
         .and_then(|set| set.pointer("/spec/template/metadata/annotations")?.get(CONFIG_HASH_ANNOTATION)?.as_str());
     if let Some(hash) = hash {
         status.insert("configHash".into(), json!(hash));
+    }
+    if seen.server.is_ok_and(|server| server.percona.is_some()) {
+        let known = seen.database.map(|database| json!(database.cluster));
+        let before = || seen.previous.and_then(|previous| previous.get("perconaClusterName")).cloned();
+        status.extend(known.or_else(before).map(|name| ("perconaClusterName".to_owned(), name)));
     }
     adapters(&seen, &mut status);
     if let Some(change) = seen.change {
@@ -216,7 +231,7 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
     let mut patch = derived.as_object().cloned().unwrap_or_default();
     let previous = previous.and_then(Value::as_object);
     let mut differs = false;
-    for field in ["observedGeneration", "configHash", "adapters", "activeAdapters"] {
+    for field in ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters"] {
         if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
             patch.insert(field.to_owned(), Value::Null);
             differs = true;
@@ -274,7 +289,7 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
     }
     for other in others {
         let must = match other.kind {
-            "ConfigReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
+            "ConfigReady" | "DatabaseReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
             "Progressing" => Truth::No,
             _ => continue,
         };
@@ -341,6 +356,19 @@ fn config_condition(seen: &Observed<'_>) -> Condition {
         }
         (_, Some(ConfigFact::Failed { reason, text })) => condition("ConfigReady", Truth::No, reason, text.clone()),
     }
+}
+
+/// Only of a server whose database Percona's operator runs.
+fn database_condition(seen: &Observed<'_>) -> Option<Condition> {
+    const KIND: &str = "DatabaseReady";
+    seen.server.ok()?.percona.as_ref()?;
+    Some(match seen.database {
+        None => carried_or_unknown(seen, KIND, "NotReconciledYet", "The database was not looked at yet"),
+        Some(DatabaseFact { cluster, problem: None }) => {
+            condition(KIND, Truth::Yes, "PerconaReady", format!("PerconaPGCluster {cluster} is ready"))
+        }
+        Some(DatabaseFact { problem: Some((reason, text)), .. }) => condition(KIND, Truth::No, reason, text.clone()),
+    })
 }
 
 fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Condition {
@@ -473,9 +501,17 @@ fn adapters(seen: &Observed<'_>, status: &mut Map<String, Value>) {
     status.insert("activeAdapters".into(), json!(types.join(", ")));
 }
 
+/// The address at which a load balancer serves: the first that it has, without a port. A Service that is none any more
+/// may still show one for a moment.
 fn endpoint(service: &Value) -> Option<&str> {
-    let ingress = service.pointer("/status/loadBalancer/ingress/0")?;
-    ingress.get("ip").or_else(|| ingress.get("hostname"))?.as_str()
+    if service.pointer("/spec/type").and_then(Value::as_str) != Some("LoadBalancer") {
+        return None;
+    }
+    let ingress = service.pointer("/status/loadBalancer/ingress")?.as_array()?;
+    ingress.iter().find_map(|entry| {
+        let address = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        address("ip").or_else(|| address("hostname"))
+    })
 }
 
 fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a Value> {

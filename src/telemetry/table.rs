@@ -45,7 +45,7 @@ attributes! {
     Server, "dittofs.server", "string", "The DittoServer that the trace is about, `namespace/name`; on every span.";
     Cause, "dittofs.cause", "string", "Why the work was done: `start`, `server-changed`, `object-changed`, `secret-changed`, `config-hashed`, `adapters-observed`, `fact`, `resync`, `retry`, `poll`.";
     Actor, "dittofs.actor", "string", "The actor that did it.";
-    Decision, "dittofs.decision", "string", "What was decided. `nothing`, `unchanged` and `wait` are the quiet ones; others: `observed`, `provisioned`, `hashed`, `create`, `update`, `delete`, `status`, `start`, `stop`, `restart`, `release`, `not-owned`, `deferred`. Several in one run are joined by commas, in this order.";
+    Decision, "dittofs.decision", "string", "What was decided. `nothing`, `unchanged` and `wait` are the quiet ones; others: `observed`, `provisioned`, `hashed`, `create`, `update`, `delete`, `status`, `start`, `stop`, `restart`, `release`, `not-owned`, `deferred`, `applied`. Several in one run are joined by commas, in this order.";
     Diff, "dittofs.diff", "string", "What differed or was done, in words; at most 1,024 bytes.";
     MailboxTime, "dittofs.queue.mailbox_ms", "double", "Milliseconds between the sending of the first message that caused the work and its handling. Not part of the span's duration.";
     SlotTime, "dittofs.queue.slot_ms", "double", "Milliseconds that it then waited for the run before it to end. Not part of the span's duration.";
@@ -99,6 +99,13 @@ pub const SPANS: &[SpanSpec] = &[
         kind: "internal",
         root: true,
         meaning: "AdapterPoller asked the server for its adapters, with all logins that this took, and compared the answer with the last one. Exported when the answer was new or the poll failed.",
+        attributes: &[Attribute::Cause, Attribute::Actor, Attribute::Decision, Attribute::Diff],
+    },
+    SpanSpec {
+        name: "administer",
+        kind: "internal",
+        root: true,
+        meaning: "AdapterPoller opened a short session as the server's administrator, for the snapshot policies and the NFS adapter's settings. Exported when something was applied or read anew, or it failed.",
         attributes: &[Attribute::Cause, Attribute::Actor, Attribute::Decision, Attribute::Diff],
     },
     SpanSpec {

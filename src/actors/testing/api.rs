@@ -20,8 +20,15 @@ use crate::reconcile::meta;
 /// Every test's namespace.
 pub(crate) const NAMESPACE: &str = "team";
 
-const KINDS: [Kind; 6] =
-    [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod];
+const KINDS: [Kind; 7] = [
+    Kind::DittoServer,
+    Kind::StatefulSet,
+    Kind::Service,
+    Kind::ConfigMap,
+    Kind::Secret,
+    Kind::Pod,
+    Kind::PerconaPgCluster,
+];
 
 /// What goes wrong with a request.
 pub(crate) enum Fault {

@@ -6,6 +6,7 @@ mod poller;
 mod port_reconciler;
 mod port_writes;
 mod service_failures;
+mod service_fields;
 mod service_reconciler;
 mod status_reporter;
 
@@ -23,6 +24,7 @@ fn observed(adapters: &[(&str, u16, AdapterState)]) -> AdaptersObserved {
     });
     AdaptersObserved {
         adapters: Arc::new(adapters.collect()),
+        nfs: None,
         polled_at: None,
         cause: Cause::here(CauseKind::AdaptersObserved),
     }

@@ -16,10 +16,12 @@ struct World {
     deleting: bool,
     server: Result<ValidatedServer, String>,
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    snapshots: Option<SnapshotsFact>,
     set: Option<Value>,
     live: Vec<Arc<Value>>,
     warnings: Vec<String>,
@@ -38,7 +40,7 @@ fn set(pods: i64, update: &str) -> Value {
 fn service(adapter: &str, port: u16, ingress: &Value) -> Arc<Value> {
     Arc::new(json!({
         "metadata": {"name": format!("files-adapter-{adapter}")},
-        "spec": {"ports": [{"port": port}]},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port}]},
         "status": {"loadBalancer": {"ingress": ingress}},
     }))
 }
@@ -53,10 +55,12 @@ fn healthy() -> World {
         deleting: false,
         server: Ok(server("files").generation(3).build()),
         config: Some(ConfigFact::Valid { generation: 3 }),
+        database: None,
         poll: Some(PollFact::Answered),
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
         services: Some(ServicesFact { applied: Some(3), ..ServicesFact::default() }),
+        snapshots: None,
         set: Some(set(1, "r1")),
         live: vec![service("nfs", 12049, &json!([{"ip": "192.0.2.7"}]))],
         warnings: vec![],
@@ -76,10 +80,12 @@ impl World {
             deleting: self.deleting,
             server: self.server.as_ref().map_err(String::as_str),
             config: self.config.as_ref(),
+            database: self.database.as_ref(),
             poll: self.poll.as_ref(),
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
             services: self.services.as_ref(),
+            snapshots: self.snapshots.as_ref(),
             stateful_set: self.set.as_ref(),
             live_services: &self.live,
             warnings: &self.warnings,
@@ -99,6 +105,7 @@ impl World {
         self.with(|world| {
             world.previous = Some(before);
             (world.config, world.poll, world.adapters, world.ports, world.services) = (None, None, None, None, None);
+            world.snapshots = None;
         })
     }
 }
@@ -316,7 +323,7 @@ fn a_patch_says_what_differs_takes_out_what_went_and_leaves_what_is_not_ours() {
     assert_eq!(patch(Some(&status), &status), None);
     assert_eq!(patch(None, &status), Some(status.clone()));
     let mut stored = status.clone();
-    stored["perconaClusterName"] = json!("somebody else's");
+    stored["theirs"] = json!("somebody else's");
     assert_eq!(patch(Some(&stored), &status), None);
     let mut bare = status.clone();
     for field in ["configHash", "adapters"] {
@@ -324,7 +331,7 @@ fn a_patch_says_what_differs_takes_out_what_went_and_leaves_what_is_not_ours() {
     }
     let taken_out = patch(Some(&stored), &bare).expect("a difference");
     assert_eq!((&taken_out["configHash"], &taken_out["adapters"]), (&Value::Null, &Value::Null));
-    assert!(taken_out.as_object().unwrap().contains_key("configHash") && taken_out.get("perconaClusterName").is_none());
+    assert!(taken_out.as_object().unwrap().contains_key("configHash") && taken_out.get("theirs").is_none());
     let mut other = status.clone();
     other["readyReplicas"] = json!(0);
     assert!(patch(Some(&other), &status).is_some());
@@ -360,6 +367,28 @@ fn the_adapters_are_those_with_a_service_and_their_address_is_its() {
     assert_eq!((&none["adapters"], &none["activeAdapters"]), (&json!([]), &json!("")));
     let unknown = healthy().with(|w| w.adapters = None).derive();
     assert_eq!(unknown.get("adapters"), None, "nothing is claimed before the first answer");
+}
+
+#[test]
+fn an_endpoint_is_the_first_address_of_a_load_balancer() {
+    let endpoint = |kind: &str, ingress: Value| {
+        let mut nfs = service("nfs", 12049, &ingress);
+        Arc::make_mut(&mut nfs)["spec"]["type"] = json!(kind);
+        let status = healthy().with(|w| w.live = vec![nfs]).derive();
+        status["adapters"][0]["endpoint"].as_str().map(str::to_owned)
+    };
+    for (ingress, expected) in [
+        (json!([]), None),
+        (json!([{"ip": "192.0.2.1"}]), Some("192.0.2.1")),
+        (json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]), Some("2001:db8::1")),
+        (json!([{"hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ip": "", "hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ipMode": "VIP"}, {"ip": "192.0.2.2"}]), Some("192.0.2.2")),
+    ] {
+        assert_eq!(endpoint("LoadBalancer", ingress.clone()).as_deref(), expected, "{ingress}");
+        assert_eq!(endpoint("NodePort", ingress.clone()), None, "an address that it had");
+        assert_eq!(endpoint("ClusterIP", ingress), None);
+    }
 }
 
 #[test]
@@ -474,4 +503,39 @@ proptest! {
         let again = world.clone().with(|w| w.previous = Some(status.clone())).derive_at("2027-01-01T00:00:00Z");
         prop_assert_eq!(patch(Some(&status), &again), None);
     }
+}
+
+#[test]
+fn the_database_of_percona_is_told_and_counts_only_where_there_is_one() {
+    let database = |problem: Option<&'static str>| {
+        healthy().with(|world| {
+            world.server = Ok(crate::fixtures::percona_server("files"));
+            world.generation = 1;
+            world.config = Some(ConfigFact::Valid { generation: 1 });
+            world.ports = Some(PortsFact { applied: Some(1), ..PortsFact::default() });
+            world.services = Some(ServicesFact { applied: Some(1), ..ServicesFact::default() });
+            world.database = Some(DatabaseFact {
+                cluster: "files-postgres".to_owned(),
+                problem: problem.map(|reason| (reason, "why".to_owned())),
+            });
+        })
+    };
+    let ready = database(None).derive();
+    assert_eq!(condition_of(&ready, "DatabaseReady")["status"], "True");
+    assert_eq!(condition_of(&ready, "Ready")["status"], "True", "{ready}");
+    assert_eq!(ready["perconaClusterName"], "files-postgres");
+    let waiting = database(Some("PerconaMissing")).derive();
+    let told = condition_of(&waiting, "DatabaseReady");
+    assert_eq!(
+        (&told["status"], &told["reason"], &told["message"]),
+        (&json!("False"), &json!("PerconaMissing"), &json!("why"))
+    );
+    assert_eq!(condition_of(&waiting, "Ready")["status"], "False");
+    // A restarted operator repeats what stood there; without Percona there is nothing of it.
+    let again = database(None).restarted().with(|world| world.database = None).derive();
+    assert_eq!(condition_of(&again, "DatabaseReady")["status"], "True");
+    assert_eq!(again["perconaClusterName"], "files-postgres");
+    let without = healthy().with(|world| world.previous = Some(ready.clone())).derive();
+    assert!(previous_condition(Some(&without), "DatabaseReady").is_none());
+    assert_eq!(patch(Some(&ready), &without).unwrap()["perconaClusterName"], Value::Null);
 }

@@ -16,6 +16,9 @@ const FREE: [&str; 5] =
 /// Secrets that have no owner by design: they outlive the server.
 const GENERATED: [&str; 3] = ["-jwt-secret", "-admin-bootstrap-credentials", "-admin-credentials"];
 
+/// What is called `<server>` and one of these has no owner by design: it outlives the server.
+const OUTLIVING: [(&str, &[&str]); 2] = [("secrets", &GENERATED), ("perconapgclusters", &["-postgres"])];
+
 pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
     let servers = Servers::of(view);
     for entry in view.writes() {
@@ -107,18 +110,18 @@ impl<'a> Servers<'a> {
             && self.uids.contains(&(namespace, owner["uid"].as_str().unwrap_or_default()))
     }
 
-    /// A generated Secret: by its name and by its label.
+    /// A generated Secret, or a database: by its name and by its label.
     fn generated(&self, entry: &Entry, object: &Value) -> bool {
         let labels = object["metadata"]["labels"].as_object();
         let labelled =
             |name: &str| labels.into_iter().flatten().any(|(key, value)| key.ends_with("instance") && value == name);
-        entry.object.resource == "secrets"
-            && entry.verb != "delete"
+        let suffixes = OUTLIVING.iter().filter(|(resource, _)| *resource == entry.object.resource);
+        entry.verb != "delete"
             && self.names.get(entry.object.namespace.as_str()).is_some_and(|names| {
                 let of = |suffix: &&str| {
                     entry.object.name.strip_suffix(suffix).is_some_and(|name| names.contains(name) && labelled(name))
                 };
-                GENERATED.iter().any(of)
+                suffixes.clone().flat_map(|(_, suffixes)| suffixes.iter()).any(of)
             })
     }
 }
