@@ -62,6 +62,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         security_context: None,
         pod_security_context: None,
         pod: PodSettings::default(),
+        restart_at: None,
     })
 }
 

@@ -208,6 +208,7 @@ fn names_columns_and_subresources_are_those_of_the_reference() {
         .as_array()
         .expect("columns")
         .iter()
+        .filter(|column| column.get("priority").is_none_or(|priority| priority == 0))
         .map(|column| (column["name"].as_str().expect("a name"), column["jsonPath"].as_str().expect("a path")))
         .collect();
     assert_eq!(
@@ -221,4 +222,7 @@ fn names_columns_and_subresources_are_those_of_the_reference() {
             ("Age", ".metadata.creationTimestamp"),
         ]
     );
+    let wide = version["additionalPrinterColumns"].as_array().expect("columns").last().expect("a column");
+    let message = json!(".status.conditions[?(@.type==\"Ready\")].message");
+    assert_eq!((&wide["name"], &wide["jsonPath"]), (&json!("Message"), &message), "with -o wide");
 }

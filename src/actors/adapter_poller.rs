@@ -3,8 +3,9 @@
 //! Polls with a fixed period; a poll that fails is tried again with jittered backoff capped at the period. At most one
 //! poll is under way. Only a full, valid answer is an observation; whatever else comes back changes nothing but status.
 //! The only writer of `<cr>-operator-credentials`. What needs the server's administrator is done beside the polls, in
-//! [`errands`].
+//! [`errands`]. Before its server is deleted it takes the operator's account there back (`cleanup`).
 
+mod cleanup;
 mod errands;
 mod observing;
 
@@ -26,7 +27,7 @@ use super::tls_door::TlsDoor;
 use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, Reason};
+use crate::cluster::{CrRef, Kind, Reason, pause};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
 use crate::reconcile::{AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
@@ -53,6 +54,8 @@ pub struct AdapterPoller {
     backoff: Backoff,
     timer: Option<SpawnHandle>,
     under_way: Option<AbortHandle>,
+    /// The attempt to take the operator's account back, before the server is deleted.
+    farewell: Option<AbortHandle>,
     /// When the timer is to fire.
     due: Option<Instant>,
     /// Start of the current or last poll.
@@ -65,6 +68,8 @@ pub struct AdapterPoller {
     door: TlsDoor,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
+    /// What the last poll did not write because the server is paused.
+    held: Vec<String>,
     trouble: Trouble,
     errands: Errands,
     _lifeline: Lifeline,
@@ -82,6 +87,8 @@ struct Settings {
 pub struct Polled {
     session: Option<Session>,
     result: Option<Result<Poll, PollError>>,
+    /// What it did not write because the server is paused, in words.
+    held: Vec<String>,
     span: tracing::Span,
 }
 
@@ -103,6 +110,7 @@ impl AdapterPoller {
             timer: None,
             due: None,
             under_way: None,
+            farewell: None,
             started: None,
             again: false,
             touched: false,
@@ -110,6 +118,7 @@ impl AdapterPoller {
             door: TlsDoor::default(),
             observed: None,
             fact: None,
+            held: Vec::new(),
             trouble,
             errands,
             _lifeline: lifeline,
@@ -182,26 +191,29 @@ impl AdapterPoller {
         let door = self.door.clone();
         let vault = Arc::new(SecretVault::new(self.deps.clone(), server.clone(), self.known.clone()));
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
-        let task = tokio::spawn(
-            doing
-                .around(async move {
-                    crate::fault::hit_for("adapter-poller.job", &name);
-                    let _pass = pass;
-                    let now = Instant::now();
-                    let result = match door.client(&deps, &server, deps.http.deadline(now)).await {
-                        Ok(http) => session.poll(&http, &url, vault.as_ref(), now).await,
-                        Err(error) => Err(error.into()),
-                    };
-                    (session, result)
-                })
-                .instrument(span.clone()),
-        );
+        let paused = {
+            let (deps, key) = (self.deps.clone(), self.key.clone());
+            move || deps.is_paused(&key)
+        };
+        let poll = doing.around(async move {
+            crate::fault::hit_for("adapter-poller.job", &name);
+            let _pass = pass;
+            let now = Instant::now();
+            let result = match door.client(&deps, &server, deps.http.deadline(now)).await {
+                Ok(http) => session.poll(&http, &url, vault.as_ref(), now).await,
+                Err(error) => Err(error.into()),
+            };
+            (session, result)
+        });
+        let task = tokio::spawn(pause::guarded(paused, poll).instrument(span.clone()));
         self.under_way = Some(task.abort_handle());
         let address = ctx.address();
         tokio::spawn(async move {
             let polled = match task.await {
-                Ok((session, result)) => Polled { session: Some(session), result: Some(result), span: traced },
-                Err(end) if end.is_panic() => Polled { session: None, result: None, span: traced },
+                Ok(((session, result), held)) => {
+                    Polled { session: Some(session), result: Some(result), held, span: traced }
+                }
+                Err(end) if end.is_panic() => Polled { session: None, result: None, held: Vec::new(), span: traced },
                 Err(_) => return,
             };
             address.do_send(polled);
@@ -215,6 +227,14 @@ impl AdapterPoller {
                 fact: Fact::Poll(fact),
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
+        }
+    }
+
+    fn tell_held(&mut self, held: Vec<String>) {
+        if held != self.held {
+            self.held.clone_from(&held);
+            let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+            self.peers.status.do_send(Report { fact: Fact::Held(Role::AdapterPoller, held), cause });
         }
     }
 
@@ -266,8 +286,8 @@ impl AdapterPoller {
 impl Drop for AdapterPoller {
     /// A server that is gone leaves no request under way.
     fn drop(&mut self) {
-        if let Some(poll) = self.under_way.take() {
-            poll.abort();
+        for task in [self.under_way.take(), self.farewell.take()].into_iter().flatten() {
+            task.abort();
         }
         self.errands.stop();
     }
@@ -397,6 +417,9 @@ impl Handler<Polled> for AdapterPoller {
         self.session = Some(session);
         self.deps.metrics.api_certificates(&self.key, self.door.expiries());
         let Some(settings) = self.settings else { return };
+        // Tokens that are not stored for the pause stay in memory.
+        let paused = !polled.held.is_empty();
+        self.tell_held(polled.held);
         let empty = || Poll { adapters: Vec::new(), provisioned: false, refreshed: false, vault_error: None };
         let result = match polled.result {
             Some(Err(_)) if crate::fault::on("error-is-empty") => Some(Ok(empty())),
@@ -420,7 +443,7 @@ impl Handler<Polled> for AdapterPoller {
                         Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
                     self.deps.event(&about, Reason::AuthProvisioned, "ProvisionAccount", note, related);
                 }
-                if let Some(error) = &poll.vault_error {
+                if let Some(error) = poll.vault_error.as_ref().filter(|_| !paused) {
                     if let Some(again) = self.trouble.failed("storing the tokens") {
                         warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again{again}");
                     }

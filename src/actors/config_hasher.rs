@@ -15,15 +15,16 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Deps;
-use super::done::{Done, report_changes};
+use super::done::{Done, report_changes, report_fights};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::{Inspect, prefix};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
+use super::upkeep::Upkeep;
 use super::vault::{random_text, secret_bytes, secret_text};
 use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
-use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::cluster::{CrRef, Kind, KubeError, Reason, pause};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
@@ -48,6 +49,9 @@ pub struct ConfigHasher {
     failed: Option<ConfigFact>,
     /// resourceVersion of the ConfigMap and the text that it was seen to hold.
     config_map: Option<(String, String)>,
+    upkeep: Upkeep,
+    /// The fights that were told last.
+    fought: Vec<String>,
     /// The database of Percona's operator, as the last run found it.
     database: Option<DatabaseFact>,
     _lifeline: Lifeline,
@@ -57,6 +61,7 @@ impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ConfigHasher, &deps);
+        let upkeep = Upkeep::new(deps.clone());
         Self {
             key,
             deps,
@@ -65,9 +70,16 @@ impl ConfigHasher {
             last: None,
             failed: None,
             config_map: None,
+            upkeep,
+            fought: Vec::new(),
             database: None,
             _lifeline: lifeline,
         }
+    }
+
+    fn tell_fights(&mut self) {
+        let (fights, status) = (self.upkeep.fought(), &self.peers.status);
+        report_fights(status, &self.deps.metrics, Role::ConfigHasher, fights, &mut self.fought);
     }
 
     fn tell(&self) {
@@ -139,6 +151,8 @@ impl Handler<Resend> for ConfigHasher {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
         self.tell();
+        self.fought.clear();
+        self.tell_fights();
     }
 }
 
@@ -192,18 +206,24 @@ impl Worker for ConfigHasher {
     fn flight(&mut self) -> &mut Flight {
         &mut self.flight
     }
-    fn job(&mut self, _: &Cause) -> Job<Outcome> {
+    fn job(&mut self, cause: &Cause) -> Job<Outcome> {
         let run = Run {
             deps: self.deps.clone(),
             key: self.key.clone(),
             known: self.config_map.clone(),
             done: Done::default(),
             trouble: self.flight.trouble(),
+            upkeep: self.upkeep.clone(),
+            cause: cause.kind,
             foreign: None,
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.peers.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
+        self.tell_fights();
         match outcome {
             Outcome::Idle => Verdict::Settled,
             Outcome::Hashed { generation, hash, fact, config_map, database, retry, done } => {
@@ -254,6 +274,8 @@ struct Run {
     known: Option<(String, String)>,
     done: Done,
     trouble: Trouble,
+    upkeep: Upkeep,
+    cause: CauseKind,
     /// The ConfigMap's name, when it is somebody else's.
     foreign: Option<String>,
 }
@@ -278,11 +300,13 @@ impl Run {
             let _ = self.deps.cluster.get(Kind::Secret, "default", &server.names().jwt_secret()).await;
         }
         let yaml = render(&server);
-        let config_map = match self.keep_config_map(&server, &yaml).await {
+        let config_map = match self.keep_config_map(&about, &server, &yaml).await {
             Ok(known) => known,
+            // What the hash would be is told all the same.
+            Err(_) if pause::was_refused() => None,
             Err(fact) => return self.failed(&about, fact),
         };
-        let mut read = match self.keep_secrets(&server).await {
+        let mut read = match self.keep_secrets(&about, &server).await {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
@@ -304,7 +328,7 @@ impl Run {
             }
         }
         let generation = server.generation;
-        let (hash, fact) = if missing.is_empty() {
+        let (hash, mut fact) = if missing.is_empty() {
             let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
@@ -319,6 +343,9 @@ impl Run {
             }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
+        if pause::was_refused() {
+            fact = ConfigFact::Failed { reason: "Paused", text: "the server is paused".to_owned() };
+        }
         Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
     }
 
@@ -343,6 +370,7 @@ impl Run {
 
     async fn keep_config_map(
         &mut self,
+        about: &CrRef,
         server: &ValidatedServer,
         yaml: &str,
     ) -> Result<Option<(String, String)>, ConfigFact> {
@@ -366,17 +394,27 @@ impl Run {
             }
             Decision::Nothing => Ok(live.unwrap_or_default()),
             Decision::Create(object) => {
+                let missing = self.upkeep.missing(Kind::ConfigMap, &name);
+                if let Some(rest) = self.upkeep.rest(Kind::ConfigMap, &name, &missing, self.cause) {
+                    return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text: rest.why });
+                }
                 let made = self.deps.cluster.create(Kind::ConfigMap, namespace, &object).await;
                 if made.is_ok() {
+                    self.upkeep.repaired(about, Kind::ConfigMap, &name, &missing, "");
                     self.done.did("create", format!("created ConfigMap {name}"));
                 }
                 made
             }
             Decision::Replace(object, changes) => {
                 let changes = changes.join(", ");
+                let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                if let Some(rest) = self.upkeep.rest(Kind::ConfigMap, &name, &drift, self.cause) {
+                    return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text: rest.why });
+                }
                 info!(namespace, name = self.key.name, config_map = name, changes, "the ConfigMap follows the spec");
                 let written = self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &object).await;
                 if written.is_ok() {
+                    self.upkeep.repaired(about, Kind::ConfigMap, &name, &drift, &changes);
                     self.done.did("update", format!("updated ConfigMap {name}: {changes}"));
                 }
                 written
@@ -392,12 +430,17 @@ impl Run {
             }
         };
         let written = written.map_err(|error| failed(&error))?;
+        self.upkeep.saw(Kind::ConfigMap, &name);
         Ok(Some((meta(&written, "resourceVersion").to_owned(), hashed_text(server, yaml).into_owned())))
     }
 
     /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
     /// so that each is read once a run.
-    async fn keep_secrets(&mut self, server: &ValidatedServer) -> Result<BTreeMap<String, Value>, ConfigFact> {
+    async fn keep_secrets(
+        &mut self,
+        about: &CrRef,
+        server: &ValidatedServer,
+    ) -> Result<BTreeMap<String, Value>, ConfigFact> {
         let names = server.names();
         let failed = |error: KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
         let mut read = BTreeMap::new();
@@ -405,10 +448,12 @@ impl Run {
             let name = names.jwt_secret();
             let secret = match self.secret(&name).await.map_err(failed)? {
                 Some(found) => self.set_free(server, found).await.map_err(failed)?,
-                None => {
-                    self.create_secret(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).await.map_err(failed)?
-                }
+                None => self
+                    .create_secret(about, jwt_secret(server, &random_text(JWT_SECRET_LENGTH)))
+                    .await
+                    .map_err(failed)?,
             };
+            self.upkeep.saw(Kind::Secret, &name);
             read.insert(name, secret);
         }
         if server.admin.password.is_none() {
@@ -422,8 +467,11 @@ impl Run {
                     .and_then(|secret| secret_text(&secret, "password"))
                     .filter(|password| !password.is_empty())
                     .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
-                self.create_secret(admin_secret(server, &server.admin.username, &password)).await.map_err(failed)?
+                self.create_secret(about, admin_secret(server, &server.admin.username, &password))
+                    .await
+                    .map_err(failed)?
             };
+            self.upkeep.saw(Kind::Secret, &name);
             read.insert(name, secret);
         }
         Ok(read)
@@ -443,13 +491,15 @@ impl Run {
     }
 
     /// Creates a Secret, or reads the one that somebody made meanwhile: theirs counts.
-    async fn create_secret(&mut self, secret: Secret) -> Result<Value, KubeError> {
+    async fn create_secret(&mut self, about: &CrRef, secret: Secret) -> Result<Value, KubeError> {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let made = serde_json::to_value(secret).unwrap_or_default();
         match self.deps.cluster.create(Kind::Secret, &self.key.namespace, &made).await {
             Err(error) if error.is_already_exists() => Ok(self.secret(&name).await?.unwrap_or_default()),
             made => {
                 if made.is_ok() {
+                    let missing = self.upkeep.missing(Kind::Secret, &name);
+                    self.upkeep.repaired(about, Kind::Secret, &name, &missing, "");
                     self.done.did("create", format!("created Secret {name}"));
                 }
                 made

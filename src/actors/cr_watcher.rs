@@ -1,8 +1,9 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
 //! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets and
-//! Services whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
-//! kept of them. Nothing is told from a list that is not complete.
+//! Services whole, ConfigMaps and Secrets by their metadata; and the pods of the StatefulSets, of which only what says how
+//! they come up is kept. Secrets enter no cache: a name that changed is all that is kept of them. Nothing is told from a
+//! list that is not complete.
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use super::messages::{Cause, CauseKind, Seen, Sighting, Stop};
 use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
+use crate::reconcile::pod::slim;
 use crate::reconcile::{ServerKey, meta};
 
 /// How the watches are made.
@@ -52,7 +54,7 @@ impl CrWatcher {
     }
 
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
-        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap);
+        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::Pod);
         let scope = WatchScope {
             kind,
             namespace: self.watching.namespace.clone(),
@@ -107,7 +109,7 @@ impl Actor for CrWatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for kind in [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret] {
+        for kind in [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod] {
             self.watch(kind, ctx);
         }
     }
@@ -136,13 +138,26 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::StatefulSet => &deps.caches.stateful_sets,
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
-        Kind::Secret | Kind::Pod | Kind::PerconaPgCluster => return secrets(&event),
+        Kind::Pod => &deps.caches.pods,
+        Kind::Secret | Kind::PerconaPgCluster => return secrets(&event),
     };
+    let event = if kind == Kind::Pod { slimmed(event) } else { event };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
 }
 
+/// Of pods only what is read.
+fn slimmed(event: WatchEvent) -> WatchEvent {
+    match event {
+        WatchEvent::Listed(pods) => WatchEvent::Listed(pods.iter().map(slim).collect()),
+        WatchEvent::Applied(pod) => WatchEvent::Applied(slim(&pod)),
+        WatchEvent::Deleted(pod) => WatchEvent::Deleted(slim(&pod)),
+        other => other,
+    }
+}
+
 fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
-    let owner = change.owner.filter(|owner| owner.kind == Kind::DittoServer.name());
+    let owned_by = if kind == Kind::Pod { Kind::StatefulSet } else { Kind::DittoServer };
+    let owner = change.owner.filter(|owner| owner.kind == owned_by.name());
     let key = |name: String| ServerKey { namespace: change.namespace.clone(), name };
     Some(match kind {
         Kind::DittoServer => Sighting::Server(key(change.name)),
@@ -150,7 +165,9 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::StatefulSet => Sighting::StatefulSet(key(owner.map_or(change.name, |owner| owner.name))),
         Kind::Service => Sighting::Service(key(owner?.name)),
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
-        Kind::Secret | Kind::Pod | Kind::PerconaPgCluster => return None,
+        // A StatefulSet of ours bears its server's name.
+        Kind::Pod => Sighting::Pod(key(owner?.name)),
+        Kind::Secret | Kind::PerconaPgCluster => return None,
     })
 }
 

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use super::gate::Gate;
 use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
-use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, Notice, NoticeKind, Reason};
+use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, MishapReader, Notice, NoticeKind, Reason};
 use crate::dittofs::{HttpClient, UrlTemplate};
 use crate::reconcile::ServerKey;
-use crate::reconcile::drift::drifted_by;
+use crate::reconcile::drift::{Drifted, drift};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{TraceContext, Tracer};
 
@@ -27,12 +27,16 @@ pub struct Caches {
     pub services: Cache,
     /// ConfigMaps with our label, metadata only.
     pub config_maps: Cache,
+    /// Pods with our label; of each only what says how it comes up.
+    pub pods: Cache,
 }
 
 impl Caches {
     /// Whether every cache was filled once: nothing is decided before.
     pub fn are_synced(&self) -> bool {
-        [&self.servers, &self.stateful_sets, &self.services, &self.config_maps].iter().all(|cache| cache.is_synced())
+        [&self.servers, &self.stateful_sets, &self.services, &self.config_maps, &self.pods]
+            .iter()
+            .all(|cache| cache.is_synced())
     }
 }
 
@@ -42,6 +46,8 @@ pub struct Deps {
     pub cluster: Cluster,
     /// Events about DittoServers.
     pub events: Events,
+    /// Why a StatefulSet has no pod.
+    pub mishaps: MishapReader,
     /// What was seen.
     pub caches: Caches,
     /// Checked DittoServers.
@@ -70,16 +76,21 @@ impl Deps {
         self.specs.current(&self.caches.servers, key)
     }
 
+    /// Whether nothing of the server but its status may be written.
+    pub fn is_paused(&self, key: &ServerKey) -> bool {
+        self.spec(key).is_some_and(|spec| spec.paused)
+    }
+
     /// A seed that no other actor has.
     pub fn next_seed(&self) -> u64 {
         let count = self.seeds.fetch_add(1, Ordering::Relaxed);
         self.seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Who had changed what a write sets back; nobody when the wish is new.
-    pub fn drift(&self, live: Option<&Value>, wanted: &Value, cause: CauseKind) -> Vec<&'static str> {
+    /// What of a write sets back what somebody had changed.
+    pub fn drift(&self, live: Option<&Value>, wanted: &Value, cause: CauseKind) -> Drifted {
         let unasked = matches!(cause, CauseKind::ObjectChanged | CauseKind::Resync | CauseKind::Retry);
-        live.map(|live| drifted_by(live, wanted, FIELD_MANAGER, unasked)).unwrap_or_default()
+        live.map(|live| drift(live, wanted, FIELD_MANAGER, unasked)).unwrap_or_default()
     }
 
     /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile. It carries
@@ -105,6 +116,10 @@ impl Deps {
         related: Option<(Kind, String)>,
         times: u32,
     ) {
+        // An event is a write, too.
+        if self.is_paused(&about.key) {
+            return;
+        }
         let Some(pass) = self.gate.enter() else { return };
         let (events, metrics, about) = (self.events.clone(), self.metrics.clone(), about.clone());
         let trace = TraceContext::current().trace_id();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use crate::reconcile::deletion::{Attempt, Duty};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, SnapshotsFact};
@@ -175,10 +176,16 @@ pub enum Fact {
     Ports(PortsFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
+    /// From a worker: what its last run would have written, were the server not paused, in words.
+    Held(Role, Vec<String>),
+    /// From the Supervisor: what its deletion waits for, in words.
+    Deletion(String),
     /// From AdapterPoller: what became of the snapshot policies.
     Snapshots(SnapshotsFact),
     /// From whoever wrote an object: what changed, in words.
     Changed(String),
+    /// From a writer: which fields of its objects are fought over, in words.
+    Fought(Role, Vec<String>),
 }
 
 /// Whoever listens to you is new and knows nothing: say your last fact again.
@@ -213,6 +220,38 @@ impl fmt::Debug for Peers {
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct CredentialsTouched;
+
+/// Supervisor to AdapterPoller: the server is being deleted; the operator's account there is to go.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Cleanup {
+    /// `metadata.uid` of the server.
+    pub uid: String,
+    /// Who waits for the [`Cleaned`].
+    pub answer: Recipient<Cleaned>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Debug for Cleanup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cleanup").field("uid", &self.uid).finish_non_exhaustive()
+    }
+}
+
+/// To the Supervisor: how the attempt at a duty before a deletion ended.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Cleaned {
+    /// Whose.
+    pub key: ServerKey,
+    /// `metadata.uid` of the server.
+    pub uid: String,
+    /// Which duty.
+    pub duty: Duty,
+    /// How it ended.
+    pub attempt: Attempt,
+}
 
 /// To AdapterPoller: the server's pod became ready; it is worth a poll at once.
 #[derive(Clone, Debug, Message)]
@@ -307,6 +346,8 @@ pub enum Sighting {
     Service(ServerKey),
     /// A ConfigMap of this server.
     ConfigMap(ServerKey),
+    /// A pod of this server's StatefulSet.
+    Pod(ServerKey),
     /// A Secret: namespace and name.
     Secret(String, String),
     /// Everything was listed anew.

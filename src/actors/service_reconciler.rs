@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Deps;
-use super::done::{Done, report_changes, retry};
+use super::done::{Done, report_changes, report_fights, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
+use super::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::stateful_set::is_adopted;
@@ -54,6 +55,9 @@ pub struct ServiceReconciler {
     /// Per Service, a change that the API server refused, and when.
     refused: BTreeMap<String, (Refusal, Instant)>,
     last: Option<ServicesFact>,
+    upkeep: Upkeep,
+    /// The fights that were told last.
+    fought: Vec<String>,
     _lifeline: Lifeline,
 }
 
@@ -61,6 +65,7 @@ impl ServiceReconciler {
     /// A reconciler that knows no adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ServiceReconciler, &deps);
+        let upkeep = Upkeep::new(deps.clone());
         Self {
             key,
             deps,
@@ -72,6 +77,8 @@ impl ServiceReconciler {
             settled: BTreeMap::new(),
             refused: BTreeMap::new(),
             last: None,
+            upkeep,
+            fought: Vec::new(),
             _lifeline: lifeline,
         }
     }
@@ -110,6 +117,9 @@ impl Handler<Resend> for ServiceReconciler {
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+        self.fought.clear();
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::ServiceReconciler, fights, &mut self.fought);
     }
 }
 
@@ -167,8 +177,12 @@ impl Worker for ServiceReconciler {
             polled_at: self.polled_at,
             lagging: 0,
             trouble: self.flight.trouble(),
+            upkeep: self.upkeep.clone(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
+    }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
@@ -187,6 +201,8 @@ impl Worker for ServiceReconciler {
             }
         }
         report_changes(&self.status, &self.deps.metrics, &outcome.changes);
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::ServiceReconciler, fights, &mut self.fought);
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
@@ -216,6 +232,7 @@ struct Run {
     polled_at: Option<Instant>,
     lagging: usize,
     trouble: Trouble,
+    upkeep: Upkeep,
 }
 
 /// What became of one Service.
@@ -226,6 +243,8 @@ enum Kept {
     Waiting,
     /// Somebody else's, or it cannot be written.
     Problem(String),
+    /// Somebody changes it again and again; it is left so for a while.
+    Resting(Rest),
 }
 
 impl Run {
@@ -257,6 +276,7 @@ impl Run {
 
         let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
         let (mut failed, mut blocked) = (false, false);
+        let mut rest: Option<Duration> = None;
         for remove in plan.remove {
             if let Err(problem) = self.remove(&about, &remove).await {
                 failed = true;
@@ -274,6 +294,7 @@ impl Run {
                 && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
                 && !crate::fault::on("rewrite-services")
             {
+                self.upkeep.saw(Kind::Service, &ensure.name);
                 continue;
             }
             let kept = self.keep(&about, &server, &ensure, self.fresh && cached.is_none()).await;
@@ -281,7 +302,11 @@ impl Run {
                 self.lagging += usize::from(ensure.adapter.is_some());
             }
             match kept {
-                Ok(Kept::Yes) => {}
+                Ok(Kept::Yes) => self.upkeep.saw(Kind::Service, &ensure.name),
+                Ok(Kept::Resting(pause)) => {
+                    rest = Some(rest.map_or(pause.left, |least| least.min(pause.left)));
+                    fact.problems.push(pause.why);
+                }
                 Ok(Kept::Waiting) => {
                     blocked = true;
                     fact.waiting.push(ensure.name);
@@ -297,13 +322,15 @@ impl Run {
                 }
             }
         }
-        if failed || blocked {
+        if failed || blocked || rest.is_some() {
             fact.applied = None;
         }
         let verdict = if failed {
             Verdict::Retry
         } else if blocked {
             Verdict::After(LOOK_AGAIN)
+        } else if let Some(left) = rest {
+            Verdict::After(left)
         } else {
             Verdict::Settled
         };
@@ -358,6 +385,7 @@ impl Run {
     }
 
     async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {
+        self.upkeep.gave_up(Kind::Service, &remove.name);
         let related = Some((Kind::Service, remove.name.clone()));
         match self.deps.cluster.delete(Kind::Service, &self.key.namespace, &remove.name, &remove.uid).await {
             Ok(Deletion::Done) => {
@@ -453,17 +481,28 @@ impl Run {
                     }
                     return Ok(Kept::Problem(note));
                 }
-                Decision::Create(object) => self.create(about, ensure, &object).await,
+                Decision::Create(object) => {
+                    let missing = self.upkeep.missing(Kind::Service, name);
+                    if let Some(rest) = self.upkeep.rest(Kind::Service, name, &missing, self.cause) {
+                        return Ok(Kept::Resting(rest));
+                    }
+                    let made = self.create(about, ensure, &object).await;
+                    if made.is_ok() {
+                        self.upkeep.repaired(about, Kind::Service, name, &missing, "");
+                    }
+                    made
+                }
                 Decision::Replace(object, changes) => {
                     if self.settled.get(name) == Some(&fingerprint(live.as_ref(), &object)) {
                         return Ok(Kept::Yes);
                     }
                     let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                    if let Some(rest) = self.upkeep.rest(Kind::Service, name, &drift, self.cause) {
+                        return Ok(Kept::Resting(rest));
+                    }
                     let replaced = self.replace(about, server, ensure, &object, &changes).await;
                     if replaced.is_ok() {
-                        for who in drift {
-                            self.deps.metrics.drift_repaired(Kind::Service, who);
-                        }
+                        self.upkeep.repaired(about, Kind::Service, name, &drift, &changes.join(", "));
                     }
                     replaced
                 }

@@ -21,6 +21,7 @@ use super::secret_jwt::JWT_SECRET_KEY;
 use super::security;
 use super::stateful_set::{CONTENT_CLAIM, CONTROL_PLANE_CLAIM, METADATA_CLAIM, TemplateInput};
 use super::tls;
+use crate::crd::annotations::RESTART_AT;
 use crate::reconcile::{Database, SecretKey, ValidatedServer, adapter_port_name};
 
 /// Every environment variable that the operator may set; `spec.pod.env` cannot have one of these.
@@ -73,6 +74,9 @@ pub(super) fn pod_template(server: &ValidatedServer, input: &TemplateInput<'_>) 
     pod_labels.extend(labels(server));
     let mut annotations = pod.annotations.clone();
     annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), input.config_hash.to_owned());
+    if let Some(text) = &server.restart_at {
+        annotations.insert(RESTART_AT.to_owned(), text.clone());
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),

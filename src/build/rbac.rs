@@ -14,7 +14,7 @@ const NAME: &str = "dittofs-operator";
 
 /// API group, resource and verbs of each rule; the comment above one says which actor needs it.
 const RULES: &[(&str, &str, &[&str])] = &[
-    // CrWatcher reads, StatusReporter releases a finalizer that the operator written in Go left behind.
+    // CrWatcher reads; the Supervisor sets and releases our finalizer.
     ("dittofs.dittofs.com", "dittoservers", &["get", "list", "watch", "patch"]),
     // StatusReporter.
     ("dittofs.dittofs.com", "dittoservers/status", &["patch"]),
@@ -30,10 +30,10 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("", "secrets", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher; the garbage collector deletes.
     ("pgv2.percona.com", "perconapgclusters", &["get", "create", "update"]),
-    // StatusReporter looks at the server's one pod by name.
-    ("", "pods", &["get"]),
-    // All reports.
-    ("events.k8s.io", "events", &["create", "patch"]),
+    // CrWatcher, for what StatusReporter says about them; PortReconciler looks at the one that outlived its StatefulSet.
+    ("", "pods", &["get", "list", "watch"]),
+    // All report; StatusReporter lists those about a StatefulSet that has no pod.
+    ("events.k8s.io", "events", &["create", "patch", "list"]),
 ];
 
 /// `ServiceAccount`, `ClusterRole` and `ClusterRoleBinding` of the operator as YAML documents. The same text every

@@ -15,6 +15,7 @@
 
 #![expect(unreachable_pub, reason = "the KubeSchema derive copies each public struct into a function body")]
 
+pub mod annotations;
 pub mod database;
 pub mod defaults;
 pub mod directory;
@@ -45,5 +46,6 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "DittoServer";
 /// Plural, as it stands in URLs and RBAC rules.
 pub const PLURAL: &str = "dittoservers";
-/// Finalizer of the operator written in Go; a resource that still carries it is released.
+/// Finalizer of every `DittoServer` that lives; the operator written in Go has the same, so that each can release what
+/// the other has set.
 pub const FINALIZER: &str = "dittofs.dittofs.com/finalizer";

@@ -17,6 +17,7 @@ mod admin;
 mod admin_types;
 mod calls;
 mod error;
+mod farewell;
 mod http;
 mod refusal;
 mod session;
@@ -27,6 +28,7 @@ mod vault;
 
 pub use admin::{AdminVisit, AdminWork, Policies, Visited, visit};
 pub use error::{ApiError, Operation, PollError, Problem};
+pub use farewell::remove_account;
 pub use http::{Deadline, HttpClient, HttpClientError, HttpSettings};
 pub use session::{ACCOUNT_NAME, Poll, Session};
 pub use tls::{Pem, TlsError, TlsFault, TlsMaterial};

@@ -410,7 +410,7 @@ impl Session {
     }
 }
 
-fn is_refusal(error: &ApiError) -> bool {
+pub(super) fn is_refusal(error: &ApiError) -> bool {
     matches!(error.status(), Some(401 | 403))
 }
 

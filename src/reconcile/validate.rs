@@ -22,7 +22,7 @@ use super::{
     Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, Names, OnPortChange, OnSpecChange, PodSettings,
     Rollout, SecretKey, ServerKey, Storage, ValidatedServer,
 };
-use crate::crd::{defaults, rules};
+use crate::crd::{annotations, defaults, rules};
 
 mod services;
 
@@ -115,6 +115,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         security_context: read.typed(&spec.child("securityContext"), "SecurityContext"),
         pod_security_context: read.typed(&spec.child("podSecurityContext"), "PodSecurityContext"),
         pod: pod(&mut read, &spec),
+        restart_at: annotations::restart_at(object),
     };
     let problems = read.into_problems();
     if problems.is_empty() { Ok(server) } else { Err(SpecInvalid { problems }) }

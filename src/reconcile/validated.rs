@@ -94,6 +94,8 @@ pub struct ValidatedServer {
     pub pod_security_context: Option<PodSecurityContext>,
     /// `spec.pod`.
     pub pod: PodSettings,
+    /// What the pod template carries as [`RESTART_AT`](crate::crd::annotations::RESTART_AT), when a restart was asked for.
+    pub restart_at: Option<String>,
 }
 
 impl ValidatedServer {

@@ -147,6 +147,10 @@ impl AdapterPoller {
     }
 
     fn start_errand(&mut self, ctx: &mut Context<Self>) {
+        // A policy is a write, too; the end of a pause is a poke like a change of the spec.
+        if self.deps.is_paused(&self.key) {
+            return;
+        }
         let (Some(server), Some(_)) = (self.server(), self.settings) else { return };
         let Ok(url) = self.deps.template.expand(&self.key, server.api_port, server.api_tls.is_spoken()) else { return };
         let Some(errand) = self.errands.pace.errand(self.deps.origin.elapsed()) else { return };

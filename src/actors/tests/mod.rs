@@ -9,6 +9,7 @@ mod service_failures;
 mod service_fields;
 mod service_reconciler;
 mod status_reporter;
+mod upkeep;
 
 use std::sync::Arc;
 

@@ -161,7 +161,7 @@ pub const CONDITIONS: &[&str] = &[
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods"];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] = &[
     "dittoservers",
@@ -215,6 +215,7 @@ pub const OPERATIONS: &[&str] = &[
     "nfs-settings",
     "list-policies",
     "put-policy",
+    "delete-account",
 ];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];

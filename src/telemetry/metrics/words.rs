@@ -83,7 +83,7 @@ impl Verb {
             Operation::Create => Self::Create,
             Operation::Replace => Self::Update,
             Operation::Delete => Self::Delete,
-            Operation::PatchStatus | Operation::RemoveFinalizer => Self::Patch,
+            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer => Self::Patch,
         }
     }
 }
