@@ -11,7 +11,8 @@ pub const EXIT_CODES: &str = "Exit codes:
   0  ended as asked (by SIGTERM or SIGINT, or the output was printed)
   1  an actor or the process could not go on; see the log
   2  the command line or the environment is wrong
-  3  no connection to a cluster could be configured (KUBECONFIG, service account)";
+  3  no connection to a cluster could be configured (KUBECONFIG, service account)
+  4  check: something would be changed";
 
 /// Kubernetes operator for DittoFS file servers.
 ///
@@ -33,10 +34,26 @@ pub enum Command {
     /// The cluster is found as kubectl finds it: KUBECONFIG, ~/.kube/config, or the pod's service account.
     /// HTTP_PROXY and NO_PROXY are honoured for the DittoFS API.
     Run(Box<RunArgs>),
+    /// Say what the operator would change, and which servers it would restart, and change nothing.
+    ///
+    /// For the hour before an upgrade, or before this operator takes over from another. Reads with the rights of the
+    /// kubeconfig. What only a running server knows is not asked: adapters are taken to be those that have a Service.
+    Check(CheckArgs),
     /// Print the CustomResourceDefinition as YAML.
     Crd,
     /// Print ServiceAccount, ClusterRole and binding as YAML: the rights that the operator needs, and no more.
     Rbac,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// Look at the DittoServers of this namespace only. Default: all namespaces.
+    #[arg(long, short, env = "DITTOFS_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Form of the report.
+    #[arg(long, short, value_name = "FORMAT", default_value = "table")]
+    pub output: crate::check::Output,
 }
 
 /// Arguments of `run`.

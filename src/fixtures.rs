@@ -52,6 +52,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         api_type_field: "spec.service.type",
         file_service: ServiceSettings::default(),
         file_service_enabled: true,
+        file_service_asked: false,
         idle_service_fields: vec![],
         metrics: None,
         network_policy: NetworkPolicySettings { enabled: true, from: vec![] },

@@ -22,6 +22,7 @@
 pub mod actors;
 pub mod backoff;
 pub mod build;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod crd;

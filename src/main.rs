@@ -7,7 +7,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use dittofs_operator::cli::{Cli, Command, RunArgs};
+use dittofs_operator::check::{CheckError, check};
+use dittofs_operator::cli::{CheckArgs, Cli, Command, RunArgs};
 use dittofs_operator::run::{Options, RunError, run};
 use dittofs_operator::telemetry::export::{Origin, Tracing};
 use dittofs_operator::{build, crd, logging};
@@ -23,7 +24,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crd => print(&crd::crd_yaml()),
         Command::Rbac => print(&build::rbac_yaml()),
-        Command::Run(arguments) => start(*arguments),
+        Command::Run(arguments) => within_runtime(serve(*arguments)),
+        Command::Check(arguments) => within_runtime(preview(arguments)),
     }
 }
 
@@ -34,7 +36,7 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start(arguments: RunArgs) -> ExitCode {
+fn within_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("error: another TLS provider is installed");
         return ExitCode::FAILURE;
@@ -48,7 +50,20 @@ fn start(arguments: RunArgs) -> ExitCode {
             .build()
             .expect("cannot start the runtime")
     });
-    runner.block_on(serve(arguments))
+    runner.block_on(work)
+}
+
+async fn preview(arguments: CheckArgs) -> ExitCode {
+    match check(arguments.namespace.as_deref().filter(|namespace| !namespace.is_empty())).await {
+        Ok(report) => {
+            print(&report.print(arguments.output));
+            ExitCode::from(if report.is_quiet() { 0 } else { 4 })
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if matches!(error, CheckError::Connect(_)) { 3 } else { 1 })
+        }
+    }
 }
 
 /// Within the runtime, which the export of traces needs.

@@ -29,7 +29,8 @@ use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
-    Decision, Keys, SecretKey, ServerKey, ValidatedServer, config_hash, decide, generation_for_hash, meta, secrets_used,
+    Decision, Keys, SecretKey, ServerKey, ValidatedServer, config_hash, decide, disowned, generation_for_hash, meta,
+    secrets_used,
 };
 
 /// Bytes of a generated JWT signing key; the server asks for 32 characters or more.
@@ -452,7 +453,7 @@ impl Run {
         if server.jwt.secret.is_none() {
             let name = names.jwt_secret();
             let secret = match self.secret(&name).await.map_err(failed)? {
-                Some(found) => found,
+                Some(found) => self.set_free(server, found).await.map_err(failed)?,
                 None => self
                     .create_secret(about, jwt_secret(server, &random_text(JWT_SECRET_LENGTH)))
                     .await
@@ -464,7 +465,7 @@ impl Run {
         if server.admin.password.is_none() {
             let name = names.admin_secret();
             let secret = if let Some(found) = self.secret(&name).await.map_err(failed)? {
-                found
+                self.set_free(server, found).await.map_err(failed)?
             } else {
                 // An existing server never seeds its administrator again: a password that an older release made stays.
                 let legacy = self.secret(&names.legacy_admin_secret()).await.map_err(failed)?;
@@ -480,6 +481,15 @@ impl Run {
             read.insert(name, secret);
         }
         Ok(read)
+    }
+
+    /// A generated Secret does not go with its DittoServer: the one that another operator made is freed of its owner.
+    async fn set_free(&mut self, server: &ValidatedServer, secret: Value) -> Result<Value, KubeError> {
+        let Some(free) = disowned(&secret, &server.uid) else { return Ok(secret) };
+        let name = meta(&free, "name").to_owned();
+        let kept = self.deps.cluster.replace(Kind::Secret, &self.key.namespace, &name, &free).await?;
+        self.done.did("update", format!("Secret {name} outlives the server: its owner reference is gone"));
+        Ok(kept)
     }
 
     async fn secret(&self, name: &str) -> Result<Option<Value>, KubeError> {

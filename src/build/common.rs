@@ -34,6 +34,8 @@ pub const BASELINE_POLICY_LABEL: &str = "dittofs.io/baseline-networkpolicy";
 pub const ADAPTER_POLICY_LABEL: &str = "dittofs.io/adapter-networkpolicy";
 /// Pod annotation with the config hash.
 pub const CONFIG_HASH_ANNOTATION: &str = "dittofs.io/config-hash";
+/// Annotation of a StatefulSet that another operator had made and this one took over, `"true"`.
+pub const ADOPTED_ANNOTATION: &str = "dittofs.io/adopted";
 /// Annotation of a StatefulSet whose new template is held back from the running pod.
 pub const HELD_TEMPLATE_ANNOTATION: &str = "dittofs.io/held-template";
 

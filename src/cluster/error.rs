@@ -19,6 +19,8 @@ const MESSAGE_MAX: usize = 400;
 pub enum Operation {
     /// GET of one object.
     Get,
+    /// GET of a collection.
+    List,
     /// POST.
     Create,
     /// PUT.
@@ -38,6 +40,7 @@ impl Operation {
     pub fn label(self) -> &'static str {
         match self {
             Self::Get => "get",
+            Self::List => "list",
             Self::Create => "create",
             Self::Replace => "replace",
             Self::Delete => "delete",
@@ -52,6 +55,7 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Get => "get",
+            Self::List => "list",
             Self::Create => "create",
             Self::Replace => "replace",
             Self::Delete => "delete",

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::BodyExt as _;
 use kube::Client;
+use kube::api::ListParams;
 use kube::client::Body;
 use serde::de::Error as _;
 use serde_json::{Value, json};
@@ -26,6 +27,9 @@ use crate::telemetry::trace::{failed, records, set, started};
 
 /// `fieldManager` of every write.
 pub const FIELD_MANAGER: &str = "dittofs-operator";
+
+/// Objects in one answer to a list.
+const PAGE: u32 = 500;
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -80,6 +84,47 @@ impl Cluster {
             Ok(answer) => request.parse(&answer).map(Some),
             Err(error) if error.is_not_found() && !error.is_unserved() => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Every object of `kind` in `namespace`, or in all of them, that matches the label selector. Reads in pages. For
+    /// tools: what runs all the time watches.
+    pub async fn list(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        selector: Option<&str>,
+    ) -> Result<Vec<Value>, KubeError> {
+        let request = Verb { operation: Operation::List, kind, namespace: namespace.unwrap_or_default(), name: "" };
+        let path = match namespace {
+            Some(namespace) => kind.collection_path(namespace),
+            None => Some(format!("{}/{}", kind.discovery_path(), kind.plural())),
+        };
+        let path = path.ok_or_else(|| KubeError::InvalidName { call: Box::new(request.call()) })?;
+        let (mut found, mut next) = (Vec::new(), String::new());
+        loop {
+            let mut params = ListParams::default().limit(PAGE);
+            params.label_selector = selector.map(str::to_owned);
+            params.continue_token = (!next.is_empty()).then(|| next.clone());
+            // kube's builder escapes what stands in a query.
+            let uri = kube::core::Request::new(&path)
+                .list(&params)
+                .map(|made| made.uri().to_string())
+                .map_err(|_| KubeError::InvalidName { call: Box::new(request.call()) })?;
+            let answer = self.send_to(&request, Some(uri), Method::GET, JSON, None).await?;
+            let mut page = request.parse(&answer)?;
+            next = page.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().to_owned();
+            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
+                // In a list only the list says what its items are.
+                found.extend(items.into_iter().map(|mut item| {
+                    item["apiVersion"] = kind.api_version().into();
+                    item["kind"] = kind.name().into();
+                    item
+                }));
+            }
+            if next.is_empty() {
+                return Ok(found);
+            }
         }
     }
 
@@ -184,10 +229,21 @@ impl Cluster {
         }
     }
 
-    /// Sends one request, in a span of its own, and returns the body of its answer, if that says success.
     async fn send(
         &self,
         verb: &Verb<'_>,
+        method: Method,
+        content: &str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, KubeError> {
+        self.send_to(verb, verb.uri(), method, content, body).await
+    }
+
+    /// Sends one request, in a span of its own, and returns the body of its answer, if that says success.
+    async fn send_to(
+        &self,
+        verb: &Verb<'_>,
+        uri: Option<String>,
         method: Method,
         content: &str,
         body: Option<&Value>,
@@ -204,7 +260,7 @@ impl Cluster {
             set(&span, Attribute::ServerPort, i64::from(*port));
         }
         let start = Instant::now();
-        let result = self.exchange(verb, method, content, body).instrument(span.clone()).await;
+        let result = self.exchange(verb, uri, method, content, body).instrument(span.clone()).await;
         self.count(verb, &result, start.elapsed());
         match &result {
             Ok((status, _)) => set(&span, Attribute::Status, i64::from(*status)),
@@ -230,7 +286,7 @@ impl Cluster {
             return what;
         }
         let read = Verb { operation: Operation::Get, ..*verb };
-        let answer = self.exchange(&read, Method::GET, JSON, None).await;
+        let answer = self.exchange(&read, read.uri(), Method::GET, JSON, None).await;
         match answer.and_then(|(_, bytes)| read.parse(&bytes)) {
             Ok(live) => format!("{what} ({})", diff(&live, next).join(", ")),
             Err(_) => what,
@@ -239,7 +295,7 @@ impl Cluster {
 
     fn count(&self, verb: &Verb<'_>, result: &Result<(u16, Bytes), KubeError>, took: Duration) {
         let action = match verb.operation {
-            Operation::Get => None,
+            Operation::Get | Operation::List => None,
             Operation::Create => Some(Action::Create),
             Operation::Replace => Some(Action::Update),
             Operation::Delete => Some(Action::Delete),
@@ -265,11 +321,12 @@ impl Cluster {
     async fn exchange(
         &self,
         verb: &Verb<'_>,
+        uri: Option<String>,
         method: Method,
         content: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Bytes), KubeError> {
-        let uri = verb.uri().ok_or_else(|| KubeError::InvalidName { call: Box::new(verb.call()) })?;
+        let uri = uri.ok_or_else(|| KubeError::InvalidName { call: Box::new(verb.call()) })?;
         let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -317,7 +374,7 @@ impl<'a> Verb<'a> {
             set(&span, Attribute::Object, format!("{resource}/{}", self.name));
             set(&span, Attribute::UrlTemplate, self.kind.url_template(below));
             let decision = match self.operation {
-                Operation::Get => return span,
+                Operation::Get | Operation::List => return span,
                 Operation::Create => "create",
                 Operation::Replace => "update",
                 Operation::Delete => "delete",
@@ -342,7 +399,7 @@ impl<'a> Verb<'a> {
     fn uri(&self) -> Option<String> {
         let object = self.kind.object_path(self.namespace, self.name)?;
         Some(match self.operation {
-            Operation::Get | Operation::Delete => object,
+            Operation::Get | Operation::List | Operation::Delete => object,
             Operation::Create => {
                 format!("{}?fieldManager={FIELD_MANAGER}", self.kind.collection_path(self.namespace)?)
             }

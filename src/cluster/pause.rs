@@ -41,7 +41,7 @@ pub fn was_refused() -> bool {
 pub(super) fn refuses(operation: Operation) -> bool {
     let held = match operation {
         Operation::Create | Operation::Replace | Operation::Delete => true,
-        Operation::Get | Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer => false,
+        Operation::Get | Operation::List | Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer => false,
     };
     held && JOB.try_with(|job| (job.paused)()).unwrap_or(false) && !crate::fault::on("ignore-pause")
 }

@@ -13,13 +13,19 @@ const VALUE_MAX: usize = 80;
 /// Metadata that the API server keeps (`managedFields`, `resourceVersion`, …), status and our own last-applied
 /// annotation are left out.
 pub fn diff(before: &Value, after: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    walk("", before, after, &mut found);
+    let mut found = differences(before, after);
     if found.len() > MOST {
         let more = found.len() - MOST;
         found.truncate(MOST);
         found.push(format!("and {more} more"));
     }
+    found
+}
+
+/// The same, however many there are: for a report that a person asked for.
+pub fn differences(before: &Value, after: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    walk("", before, after, &mut found);
     found
 }
 

@@ -22,6 +22,25 @@ pub fn controller_uid(object: &Value) -> Option<&str> {
         .as_str()
 }
 
+/// The object without its owner reference to `uid`; None when it has none. The generated Secrets outlive their
+/// DittoServer as the claims do; those that the operator written in Go made would be collected with it.
+pub fn disowned(object: &Value, uid: &str) -> Option<Value> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let left: Vec<&Value> =
+        owners.iter().filter(|owner| owner.get("uid").and_then(Value::as_str) != Some(uid)).collect();
+    if left.len() == owners.len() {
+        return None;
+    }
+    let mut free = object.clone();
+    let metadata = free.get_mut("metadata")?.as_object_mut()?;
+    if left.is_empty() {
+        metadata.remove("ownerReferences");
+    } else {
+        metadata.insert("ownerReferences".to_owned(), left.into_iter().cloned().collect());
+    }
+    Some(free)
+}
+
 /// `metadata.<field>` as text.
 pub fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get("metadata").and_then(|meta| meta.get(field)).and_then(Value::as_str).unwrap_or_default()
@@ -171,6 +190,16 @@ mod tests {
         assert!(!owned_by(&json!({"metadata": {"ownerReferences": owner("u2")}}), "u1"));
         assert!(!owned_by(&json!({"metadata": {"ownerReferences": owner("u1")}}), "u-other"));
         assert!(!owned_by(&json!({"metadata": {}}), "u1"));
+    }
+
+    #[test]
+    fn an_object_is_freed_of_one_owner_and_keeps_the_others() {
+        let owned = json!({"metadata": {"name": "s", "ownerReferences": [{"uid": "u1"}]}, "data": {"k": "djE="}});
+        assert_eq!(disowned(&owned, "u1"), Some(json!({"metadata": {"name": "s"}, "data": {"k": "djE="}})));
+        assert_eq!(disowned(&owned, "u2"), None);
+        let shared = json!({"metadata": {"ownerReferences": [{"uid": "u1"}, {"uid": "u2"}]}});
+        assert_eq!(disowned(&shared, "u1"), Some(json!({"metadata": {"ownerReferences": [{"uid": "u2"}]}})));
+        assert_eq!(disowned(&json!({"metadata": {"name": "s"}}), "u1"), None);
     }
 
     #[test]

@@ -61,17 +61,20 @@ pub struct ServicePlan {
 /// Decides. `live` is every Service with a controller reference to the server, and whatever else is known under one
 /// of its names; `adapters` is None before the first valid answer: then no adapter Service is touched. `nfs` is None
 /// while the settings of the NFS adapter are not known: then its Service keeps the further ports that it has.
+/// `adopted` says that another operator made the server: its `-file` Service, a new address, is made only when the CR asks
+/// for it.
 pub fn plan_services(
     server: &ValidatedServer,
     adapters: Option<&[ObservedAdapter]>,
     nfs: Option<NfsPorts>,
     live: &[Arc<Value>],
+    adopted: bool,
 ) -> ServicePlan {
     let mut plan = ServicePlan::default();
     if server.deleting {
         return plan;
     }
-    statics(server, adapters, live, &mut plan);
+    statics(server, adapters, live, adopted, &mut plan);
     if let Some(adapters) = adapters {
         adapter_services(server, adapters, nfs, live, &mut plan);
     }
@@ -95,6 +98,7 @@ fn statics(
     server: &ValidatedServer,
     adapters: Option<&[ObservedAdapter]>,
     live: &[Arc<Value>],
+    adopted: bool,
     plan: &mut ServicePlan,
 ) {
     let names = server.names();
@@ -103,8 +107,9 @@ fn statics(
     };
     ensure(names.headless_service(), headless_service(server));
     ensure(names.api_service(), api_service(server));
-    if server.file_service_enabled {
-        let present = find(live, &names.file_service());
+    let present = find(live, &names.file_service());
+    let is_there = present.is_some_and(|service| owned_by(service, &server.uid));
+    if server.file_service_enabled && (!adopted || server.file_service_asked || is_there) {
         let targets = TargetPorts {
             nfs: target_port("nfs", server.ports.nfs, adapters, present),
             smb: target_port("smb", server.ports.smb, adapters, present),

@@ -13,7 +13,7 @@ use super::merge::{last_applied, merge, with_last_applied};
 use super::ports::{adapter_ports, has_container, move_adapter_ports_last, set_adapter_ports, without_adapter_ports};
 use super::{AdapterState, ObservedAdapter, OnPortChange, ValidatedServer, owned_by};
 use crate::build::{
-    AdapterPort, CONFIG_HASH_ANNOTATION, HELD_TEMPLATE_ANNOTATION as HELD_TEMPLATE, TemplateInput,
+    ADOPTED_ANNOTATION, AdapterPort, CONFIG_HASH_ANNOTATION, HELD_TEMPLATE_ANNOTATION as HELD_TEMPLATE, TemplateInput,
     fresh_server_adapters, stateful_set,
 };
 use crate::crd::annotations::RESTART_AT;
@@ -48,6 +48,13 @@ pub struct Input<'a> {
     pub live: Option<&'a Value>,
     /// The pod of the StatefulSet's name, asked for only when there is no StatefulSet.
     pub orphan: Option<&'a Value>,
+}
+
+/// Whether another operator made this StatefulSet: ours marks what it takes over, and knows what it made by what it
+/// applied last. Nobody asked for a new address of such a server.
+pub fn is_adopted(live: &Value) -> bool {
+    let marked = live.pointer("/metadata/annotations").and_then(|all| all.get(ADOPTED_ANNOTATION)).is_some();
+    marked || last_applied(live).is_none()
 }
 
 /// What to do.
@@ -175,6 +182,9 @@ fn plan_replace(input: Input<'_>, live: &Value) -> Plan {
         }
         HashInput::Hash(hash) => {
             let mut wanted = desired(input.server, frozen_hash(input.server, live).unwrap_or(hash));
+            if is_adopted(live) {
+                wanted["metadata"]["annotations"][ADOPTED_ANNOTATION] = json!("true");
+            }
             keep_restart(&mut wanted, live);
             let mut next = merge(live, last_applied(live).as_ref(), &with_last_applied(&wanted));
             if input.server.metrics.is_none() {

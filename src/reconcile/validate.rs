@@ -102,6 +102,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         api_type_field: services.api_type_field,
         file_service: services.file,
         file_service_enabled: services.file_enabled,
+        file_service_asked: spec.child("fileService").value.is_some(),
         idle_service_fields: services.idle,
         metrics,
         network_policy: network_policy::read(&mut read, &spec),

@@ -73,6 +73,8 @@ pub struct ValidatedServer {
     pub file_service: ServiceSettings,
     /// `spec.fileService.enabled`.
     pub file_service_enabled: bool,
+    /// Whether `spec.fileService` is there at all: a server that was taken over has a `-file` Service only then.
+    pub file_service_asked: bool,
     /// Fields of Services that are set and have no effect.
     pub idle_service_fields: Vec<IdleFields>,
     /// `spec.metrics` when enabled.

@@ -20,6 +20,7 @@ use crate::actors::trouble::Trouble;
 use crate::actors::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Operation, Reason};
+use crate::reconcile::stateful_set::is_adopted;
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
     Decision, Ensure, NfsPorts, ObservedAdapter, Published, Refusal, Remove, ServerKey, ServicePlan, ValidatedServer,
@@ -160,7 +161,9 @@ impl Run {
         let caches = &self.deps.caches;
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
         let live = caches.services.owned_by(&server.uid);
-        let mut plan = plan_services(server, adapters, self.nfs, &live);
+        let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &server.names().stateful_set());
+        let adopted = set.is_some_and(|set| owned_by(&set, &server.uid) && is_adopted(&set));
+        let mut plan = plan_services(server, adapters, self.nfs, &live, adopted);
         plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
         let services = Part { kind: Kind::Service, plan, live };
         let published = Published {

@@ -38,7 +38,7 @@ impl Namespace {
     }
 
     fn plan(&self, adapters: Option<&[ObservedAdapter]>) -> ServicePlan {
-        plan_services(&self.server, adapters, self.nfs, &self.live)
+        plan_services(&self.server, adapters, self.nfs, &self.live, false)
     }
 
     /// Does what the plan says; what was written, as `+name`, `~name`, `-name`. That the `-file` Service follows the
@@ -275,6 +275,20 @@ fn what_is_not_ours_is_left_alone() {
     let mut unlabelled = Namespace::with(&[("nfs", 12049)]);
     unlabelled.edit("files-adapter-nfs", |service| service["metadata"]["labels"] = json!({}));
     assert_eq!(unlabelled.reconcile(Some(&[])), [""; 0], "the label *and* the owner");
+}
+
+#[test]
+fn a_server_that_was_taken_over_has_a_file_service_only_when_it_was_asked_for() {
+    let ensured = |server: &ValidatedServer, live: &[Arc<Value>]| {
+        plan_services(server, None, None, live, true).ensure.iter().any(|ensure| ensure.name == "files-file")
+    };
+    let silent = server("files").build();
+    assert!(!ensured(&silent, &[]));
+    let asked = server("files").with(|server| server.file_service_asked = true).build();
+    assert!(ensured(&asked, &[]));
+    let there = Namespace::with(&[]);
+    assert!(ensured(&silent, &there.live), "one that is there is kept");
+    assert_eq!(plan_services(&silent, None, None, &there.live, true).remove, []);
 }
 
 #[test]

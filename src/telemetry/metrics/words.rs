@@ -79,6 +79,7 @@ impl Verb {
     pub fn of(operation: Operation) -> Self {
         match operation {
             Operation::Get => Self::Get,
+            Operation::List => Self::List,
             Operation::Create => Self::Create,
             Operation::Replace => Self::Update,
             Operation::Delete => Self::Delete,

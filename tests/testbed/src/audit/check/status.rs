@@ -60,7 +60,7 @@ fn in_hash(server: &Value) -> bool {
 }
 
 /// Whether the StatefulSet was written, by an operator, between the spec's write and the status's. Of a write whose answer
-/// a `killed` operator did not live to hear, only a later read may tell.
+/// a `killed` operator did not live to hear, only what comes later may tell: a read, or the controller's status of it.
 fn applied(states: &[State<'_>], sets: &[State<'_>], generation: i64, told: &Entry, killed: bool) -> bool {
     let version = |set: &State<'_>| set.object["metadata"]["generation"].as_i64();
     let of = |state: &&State<'_>| state.object["metadata"]["generation"].as_i64() == Some(generation);
@@ -72,7 +72,8 @@ fn applied(states: &[State<'_>], sets: &[State<'_>], generation: i64, told: &Ent
             && set.entry.user.starts_with("system:serviceaccount:");
         let unheard = || {
             let before = at.checked_sub(1).map(|before| version(&sets[before]));
-            killed && !set.written && before.is_none_or(|before| before < version(set))
+            let is_spec_write = set.written && set.entry.object.subresource.is_empty();
+            killed && !is_spec_write && before.is_none_or(|before| before < version(set))
         };
         (heard || unheard()) && set.entry.received >= spec.entry.received && set.entry.finished <= told.received
     })
@@ -148,6 +149,15 @@ mod tests {
         assert!(judged(&run).contains(&S9), "the one operator knows what it wrote");
         run.facts.starts = vec![super::Micros(0), super::Micros(4_400_000)];
         assert!(!judged(&run).contains(&S9));
+        // The controller may be the first to be seen with it.
+        let seen = &mut run.facts.entries[3];
+        assert_eq!(seen.verb, "get");
+        (seen.verb, seen.user) =
+            ("update".to_owned(), "system:serviceaccount:kube-system:statefulset-controller".to_owned());
+        seen.object.subresource = "status".to_owned();
+        assert!(!judged(&run).contains(&S9));
+        run.facts.starts.pop();
+        assert!(judged(&run).contains(&S9));
     }
 
     #[test]
