@@ -173,7 +173,13 @@ fn updates_are_judged_as_the_table_says() {
         if update.after.is_null() {
             continue;
         }
+        // What a size may become is judged at the root, by `volume_keeps`.
+        let by_volume = update.expect == Expect::Refused && update.message.iter().any(|part| part.contains("given") || part.contains("volume has"));
         let (bounds, rules) = judge.problems(&update.after, Some(&update.before));
+        if by_volume {
+            assert!(bounds.is_empty() && rules.is_empty(), "{}: {bounds:?} {rules:?}", update.name);
+            continue;
+        }
         let refused = !bounds.is_empty() || !rules.is_empty();
         assert_eq!(refused, update.expect == Expect::Refused, "{}: {bounds:?} {rules:?}", update.name);
         if refused {

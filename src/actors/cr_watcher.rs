@@ -1,7 +1,7 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
-//! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets and
-//! Services whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
+//! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets,
+//! Services and claims whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
 //! kept of them. Nothing is told from a list that is not complete.
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::messages::{Cause, CauseKind, Seen, Sighting, Stop};
 use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
+use crate::reconcile::claims::server_of_claim;
 use crate::reconcile::{ServerKey, meta};
 
 /// How the watches are made.
@@ -52,7 +53,7 @@ impl CrWatcher {
     }
 
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
-        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap);
+        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::Claim);
         let scope = WatchScope {
             kind,
             namespace: self.watching.namespace.clone(),
@@ -107,7 +108,7 @@ impl Actor for CrWatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for kind in [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret] {
+        for kind in [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Claim] {
             self.watch(kind, ctx);
         }
     }
@@ -136,7 +137,8 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::StatefulSet => &deps.caches.stateful_sets,
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
-        Kind::Secret | Kind::Pod => return secrets(&event),
+        Kind::Claim => &deps.caches.claims,
+        Kind::Secret | Kind::Pod | Kind::StorageClass => return secrets(&event),
     };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
 }
@@ -150,7 +152,9 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::StatefulSet => Sighting::StatefulSet(key(owner.map_or(change.name, |owner| owner.name))),
         Kind::Service => Sighting::Service(key(owner?.name)),
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
-        Kind::Secret | Kind::Pod => return None,
+        // A claim outlives its server and has no owner: its name tells.
+        Kind::Claim => Sighting::Claim(key(server_of_claim(&change.name)?.to_owned())),
+        Kind::Secret | Kind::Pod | Kind::StorageClass => return None,
     })
 }
 

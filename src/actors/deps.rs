@@ -10,9 +10,11 @@ use super::gate::Gate;
 use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
 use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, Notice, NoticeKind, Reason};
+use crate::crd::rules::Volume;
 use crate::dittofs::{HttpClient, UrlTemplate};
-use crate::reconcile::ServerKey;
+use crate::reconcile::claims::VOLUMES;
 use crate::reconcile::drift::drifted_by;
+use crate::reconcile::{Names, ServerKey};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{TraceContext, Tracer};
 
@@ -27,10 +29,13 @@ pub struct Caches {
     pub services: Cache,
     /// ConfigMaps with our label, metadata only.
     pub config_maps: Cache,
+    /// Claims with our label.
+    pub claims: Cache,
 }
 
 impl Caches {
-    /// Whether every cache was filled once: nothing is decided before.
+    /// Whether every cache was filled once: nothing is decided before. Claims are not waited for: what is made of them
+    /// asks for itself, and a role that does not let the operator see them stops nothing else.
     pub fn are_synced(&self) -> bool {
         [&self.servers, &self.stateful_sets, &self.services, &self.config_maps].iter().all(|cache| cache.is_synced())
     }
@@ -68,6 +73,13 @@ impl Deps {
     /// The newest known state of the server.
     pub fn spec(&self, key: &ServerKey) -> Option<Arc<Spec>> {
         self.specs.current(&self.caches.servers, key)
+    }
+
+    /// What there is by the names of a server's claims; None before all claims were listed.
+    pub fn claims_of(&self, key: &ServerKey) -> Option<Vec<Arc<Value>>> {
+        let names = Names::new(&key.name);
+        let claim = |volume: &Volume| self.caches.claims.get(&key.namespace, &names.claim(volume.claim()));
+        self.caches.claims.is_synced().then(|| VOLUMES.iter().filter_map(claim).collect())
     }
 
     /// A seed that no other actor has.

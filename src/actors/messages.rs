@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tokio::time::Instant;
 
 use crate::reconcile::stateful_set::HashInput;
-use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact};
+use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, VolumesFact};
 use crate::reconcile::{ObservedAdapter, ServerKey};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::{Metrics, Posted};
@@ -168,6 +168,8 @@ pub enum Fact {
     Adapters(Arc<Vec<ObservedAdapter>>),
     /// From PortReconciler.
     Ports(PortsFact),
+    /// From PortReconciler: claims that cannot grow.
+    Volumes(VolumesFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
     /// From whoever wrote an object: what changed, in words.
@@ -299,6 +301,8 @@ pub enum Sighting {
     Service(ServerKey),
     /// A ConfigMap of this server.
     ConfigMap(ServerKey),
+    /// A claim of the StatefulSet of this server.
+    Claim(ServerKey),
     /// A Secret: namespace and name.
     Secret(String, String),
     /// Everything was listed anew.

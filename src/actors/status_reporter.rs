@@ -21,7 +21,7 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, derive, patch};
+use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, VolumesFact, derive, patch};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
 
@@ -37,6 +37,7 @@ struct Facts {
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
+    volumes: Option<VolumesFact>,
     services: Option<ServicesFact>,
     change: Option<LastChange>,
 }
@@ -113,6 +114,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
+            Fact::Volumes(fact) => self.facts.volumes = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
             Fact::Changed(summary) => self.changed(summary, message.cause.trace.trace_id()),
         }
@@ -241,11 +243,13 @@ impl Run {
         let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &names.stateful_set());
         let set = set.filter(|set| crate::reconcile::owned_by(set, &spec.uid));
         let services = self.deps.caches.services.owned_by(&spec.uid);
+        let claims = self.deps.claims_of(&self.key);
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
         let doubts: Vec<String> = server
             .map_or_else(|_| Vec::new(), |server| warnings(server, adapters).iter().map(ToString::to_string).collect());
         let now = now();
         let mut derived = derive(Observed {
+            name: &self.key.name,
             generation: spec.generation,
             deleting: spec.deleting,
             server: server.map_err(AsRef::as_ref),
@@ -254,6 +258,8 @@ impl Run {
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            volumes: self.facts.volumes.as_ref(),
+            claims: claims.as_deref(),
             stateful_set: set.as_deref(),
             live_services: &services,
             warnings: &doubts,

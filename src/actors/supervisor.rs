@@ -552,6 +552,7 @@ impl Handler<Seen> for Supervisor {
             Sighting::StatefulSet(key) => (Kind::StatefulSet, key),
             Sighting::Service(key) => (Kind::Service, key),
             Sighting::ConfigMap(key) => (Kind::ConfigMap, key),
+            Sighting::Claim(key) => (Kind::Claim, key),
         };
         let span = self.watched(kind, &key, &cause);
         let _within = span.enter();
@@ -561,6 +562,10 @@ impl Handler<Seen> for Supervisor {
             (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause),
             (Kind::Service, Some(family)) => {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
+                family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+            }
+            (Kind::Claim, Some(family)) => {
+                family.ports.0.do_send(Poke(cause.to(&self.deps.metrics, Role::PortReconciler)));
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
             (Kind::ConfigMap, Some(family)) => {

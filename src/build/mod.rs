@@ -34,7 +34,7 @@ pub use common::{
 pub use config_map::{CONFIG_FILE, config_map};
 pub use config_yaml::render;
 pub use pod_template::OWN_ENV;
-pub use quantity::canonical;
+pub use quantity::{canonical, thousandths};
 pub use rbac::rbac_yaml;
 pub use secret_admin::{ADMIN_PASSWORD_KEY, ADMIN_USERNAME_KEY, admin_secret};
 pub use secret_credentials::{CredentialValues, credentials_keys, credentials_secret};
@@ -44,4 +44,7 @@ pub use service_api::api_service;
 pub use service_file::{TargetPorts, file_service};
 pub use service_headless::headless_service;
 pub use service_metrics::metrics_service;
-pub use stateful_set::{AdapterPort, FRESH_SERVER_ADAPTERS, TemplateInput, fresh_server_adapters, stateful_set};
+pub use stateful_set::{
+    AdapterPort, CONTENT_CLAIM, CONTROL_PLANE_CLAIM, FRESH_SERVER_ADAPTERS, METADATA_CLAIM, TemplateInput,
+    fresh_server_adapters, stateful_set,
+};

@@ -28,6 +28,10 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("", "configmaps", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher and AdapterPoller; generated Secrets are never deleted.
     ("", "secrets", &["get", "list", "watch", "create", "update"]),
+    // PortReconciler lets the claims of its StatefulSet grow; they are never made nor deleted.
+    ("", "persistentvolumeclaims", &["get", "list", "watch", "patch"]),
+    // PortReconciler asks whether a claim's class lets it grow. A RoleBinding cannot grant it; the API server decides then.
+    ("storage.k8s.io", "storageclasses", &["get"]),
     // StatusReporter looks at the server's one pod by name.
     ("", "pods", &["get"]),
     // All reports.

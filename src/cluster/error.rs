@@ -29,6 +29,8 @@ pub enum Operation {
     PatchStatus,
     /// PATCH that removes one finalizer.
     RemoveFinalizer,
+    /// PATCH of the size that a claim asks for.
+    ResizeClaim,
 }
 
 impl Operation {
@@ -41,6 +43,7 @@ impl Operation {
             Self::Delete => "delete",
             Self::PatchStatus => "patch-status",
             Self::RemoveFinalizer => "remove-finalizer",
+            Self::ResizeClaim => "resize-claim",
         }
     }
 }
@@ -54,6 +57,7 @@ impl fmt::Display for Operation {
             Self::Delete => "delete",
             Self::PatchStatus => "patch the status of",
             Self::RemoveFinalizer => "remove the finalizer of",
+            Self::ResizeClaim => "resize",
         })
     }
 }

@@ -22,6 +22,10 @@ pub enum Kind {
     Secret,
     /// `v1 Pod`.
     Pod,
+    /// `v1 PersistentVolumeClaim`.
+    Claim,
+    /// `storage.k8s.io/v1 StorageClass`, in no namespace.
+    StorageClass,
 }
 
 impl Kind {
@@ -30,7 +34,8 @@ impl Kind {
         match self {
             Self::DittoServer => "dittofs.dittofs.com",
             Self::StatefulSet => "apps",
-            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
+            Self::StorageClass => "storage.k8s.io",
+            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod | Self::Claim => "",
         }
     }
 
@@ -47,7 +52,8 @@ impl Kind {
         match self {
             Self::DittoServer => "dittofs.dittofs.com/v1alpha1",
             Self::StatefulSet => "apps/v1",
-            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
+            Self::StorageClass => "storage.k8s.io/v1",
+            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod | Self::Claim => "v1",
         }
     }
 
@@ -60,6 +66,8 @@ impl Kind {
             Self::ConfigMap => "ConfigMap",
             Self::Secret => "Secret",
             Self::Pod => "Pod",
+            Self::Claim => "PersistentVolumeClaim",
+            Self::StorageClass => "StorageClass",
         }
     }
 
@@ -72,6 +80,8 @@ impl Kind {
             Self::ConfigMap => "configmaps",
             Self::Secret => "secrets",
             Self::Pod => "pods",
+            Self::Claim => "persistentvolumeclaims",
+            Self::StorageClass => "storageclasses",
         }
     }
 
@@ -80,14 +90,22 @@ impl Kind {
         self == Self::DittoServer
     }
 
+    /// Whether its objects are in no namespace.
+    pub fn is_cluster_scoped(self) -> bool {
+        self == Self::StorageClass
+    }
+
     /// Path of the group and version, where discovery answers.
     pub fn discovery_path(self) -> String {
         let root = if self.group().is_empty() { "api" } else { "apis" };
         format!("/{root}/{}", self.api_version())
     }
 
-    /// Path of the collection in `namespace`; `None` when that is no valid name.
+    /// Path of the collection in `namespace`; `None` when that is no valid name. A kind of no namespace has one path.
     pub fn collection_path(self, namespace: &str) -> Option<String> {
+        if self.is_cluster_scoped() {
+            return Some(format!("{}/{}", self.discovery_path(), self.plural()));
+        }
         is_object_name(namespace).then(|| format!("{}/namespaces/{namespace}/{}", self.discovery_path(), self.plural()))
     }
 
@@ -99,6 +117,9 @@ impl Kind {
 
     /// The path of one object with names in place of values, and what lies `below` it.
     pub fn url_template(self, below: &str) -> String {
+        if self.is_cluster_scoped() {
+            return format!("{}/{}/{{name}}{below}", self.discovery_path(), self.plural());
+        }
         format!("{}/namespaces/{{namespace}}/{}/{{name}}{below}", self.discovery_path(), self.plural())
     }
 
@@ -136,8 +157,16 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 6] =
-        [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod];
+    const ALL: [Kind; 8] = [
+        Kind::DittoServer,
+        Kind::StatefulSet,
+        Kind::Service,
+        Kind::ConfigMap,
+        Kind::Secret,
+        Kind::Pod,
+        Kind::Claim,
+        Kind::StorageClass,
+    ];
 
     #[test]
     fn paths_are_those_of_the_api() {
@@ -148,6 +177,8 @@ mod tests {
         assert_eq!(path(Kind::ConfigMap), "/api/v1/namespaces/ns/configmaps/a");
         assert_eq!(path(Kind::Secret), "/api/v1/namespaces/ns/secrets/a");
         assert_eq!(path(Kind::Pod), "/api/v1/namespaces/ns/pods/a");
+        assert_eq!(path(Kind::Claim), "/api/v1/namespaces/ns/persistentvolumeclaims/a");
+        assert_eq!(path(Kind::StorageClass), "/apis/storage.k8s.io/v1/storageclasses/a");
     }
 
     #[test]
@@ -155,7 +186,9 @@ mod tests {
         for bad in ["", "..", "../x", "a/b", "a/../../ns2/secrets/b", "a?x=1", "a#b", "a%2fb", "A", "-a", "a.", "a b"] {
             for kind in ALL {
                 assert_eq!(kind.object_path("ns", bad), None, "{bad}");
-                assert_eq!(kind.object_path(bad, "a"), None, "{bad}");
+                if !kind.is_cluster_scoped() {
+                    assert_eq!(kind.object_path(bad, "a"), None, "{bad}");
+                }
             }
         }
         assert!(Kind::Secret.object_path("ns", "my.secret-1").is_some());
@@ -165,7 +198,8 @@ mod tests {
     fn kind_and_path_agree_with_what_kube_makes_of_them() {
         use kube::Resource as _;
         for kind in ALL {
-            let url = kube::core::DynamicObject::url_path(&kind.api_resource(), Some("ns"));
+            let namespace = (!kind.is_cluster_scoped()).then_some("ns");
+            let url = kube::core::DynamicObject::url_path(&kind.api_resource(), namespace);
             assert_eq!(Some(url), kind.collection_path("ns"));
         }
     }

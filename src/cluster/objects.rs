@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span};
 
 use super::error::{Call, KubeError, Operation};
 use super::kind::Kind;
-use crate::reconcile::ServerKey;
+use crate::reconcile::{ServerKey, meta};
 use crate::telemetry::metrics::{self, Action, Metrics, doing};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{failed, records, set, started};
@@ -159,6 +159,19 @@ impl Cluster {
         }
     }
 
+    /// Lets the claim that was read as `claim` ask for `size`, and returns it as stored. A conflict when it is another
+    /// object of that name by now, or was changed since.
+    pub async fn resize_claim(&self, claim: &Value, size: &str) -> Result<Value, KubeError> {
+        let (namespace, name) = (meta(claim, "namespace"), meta(claim, "name"));
+        let request = Verb { operation: Operation::ResizeClaim, kind: Kind::Claim, namespace, name };
+        let patch = json!({
+            "metadata": {"uid": meta(claim, "uid"), "resourceVersion": meta(claim, "resourceVersion")},
+            "spec": {"resources": {"requests": {"storage": size}}},
+        });
+        let answer = self.send(&request, Method::PATCH, MERGE_PATCH, Some(&patch)).await?;
+        request.parse(&answer)
+    }
+
     /// Sends one request, in a span of its own, and returns the body of its answer, if that says success.
     async fn send(
         &self,
@@ -199,7 +212,7 @@ impl Cluster {
             Operation::Create => Some(Action::Create),
             Operation::Replace => Some(Action::Update),
             Operation::Delete => Some(Action::Delete),
-            Operation::PatchStatus | Operation::RemoveFinalizer => Some(Action::Patch),
+            Operation::PatchStatus | Operation::RemoveFinalizer | Operation::ResizeClaim => Some(Action::Patch),
         };
         if let (Ok(_), Some(action)) = (result, action) {
             doing::wrote(verb.kind, action);
@@ -275,7 +288,7 @@ impl<'a> Verb<'a> {
             let decision = match self.operation {
                 Operation::Get => return span,
                 Operation::Create => "create",
-                Operation::Replace => "update",
+                Operation::Replace | Operation::ResizeClaim => "update",
                 Operation::Delete => "delete",
                 Operation::PatchStatus => "status",
                 Operation::RemoveFinalizer => "release",
@@ -301,7 +314,9 @@ impl<'a> Verb<'a> {
             Operation::Create => {
                 format!("{}?fieldManager={FIELD_MANAGER}", self.kind.collection_path(self.namespace)?)
             }
-            Operation::Replace | Operation::RemoveFinalizer => format!("{object}?fieldManager={FIELD_MANAGER}"),
+            Operation::Replace | Operation::RemoveFinalizer | Operation::ResizeClaim => {
+                format!("{object}?fieldManager={FIELD_MANAGER}")
+            }
             Operation::PatchStatus => format!("{object}/status?fieldManager={FIELD_MANAGER}"),
         })
     }

@@ -21,6 +21,12 @@ pub enum Reason {
     AdapterServiceDeleted,
     /// The StatefulSet's ports follow the adapters.
     ContainerPortsUpdated,
+    /// A claim was asked to grow.
+    VolumeExpanding,
+    /// A claim has grown.
+    VolumeExpanded,
+    /// A claim cannot grow.
+    VolumeExpansionFailed,
     /// Something could not be brought about.
     ReconcileFailed,
     /// The server refuses the operator's account.
@@ -37,13 +43,16 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Created,
         Self::AuthProvisioned,
         Self::AdapterServiceCreated,
         Self::AdapterServiceUpdated,
         Self::AdapterServiceDeleted,
         Self::ContainerPortsUpdated,
+        Self::VolumeExpanding,
+        Self::VolumeExpanded,
+        Self::VolumeExpansionFailed,
         Self::ReconcileFailed,
         Self::AuthFailed,
         Self::AuthAPIUnreachable,
@@ -61,6 +70,9 @@ impl Reason {
             Self::AdapterServiceUpdated => "AdapterServiceUpdated",
             Self::AdapterServiceDeleted => "AdapterServiceDeleted",
             Self::ContainerPortsUpdated => "ContainerPortsUpdated",
+            Self::VolumeExpanding => "VolumeExpanding",
+            Self::VolumeExpanded => "VolumeExpanded",
+            Self::VolumeExpansionFailed => "VolumeExpansionFailed",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
             Self::AuthAPIUnreachable => "AuthAPIUnreachable",
@@ -78,8 +90,11 @@ impl Reason {
             | Self::AdapterServiceCreated
             | Self::AdapterServiceUpdated
             | Self::AdapterServiceDeleted
-            | Self::ContainerPortsUpdated => NoticeKind::Normal,
+            | Self::ContainerPortsUpdated
+            | Self::VolumeExpanding
+            | Self::VolumeExpanded => NoticeKind::Normal,
             Self::ReconcileFailed
+            | Self::VolumeExpansionFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
             | Self::AdminCredentialUnauthorized
@@ -103,6 +118,14 @@ impl Reason {
             Self::ContainerPortsUpdated => {
                 "The ports that the pod template declares follow the adapters; the running pod is left alone unless the \
                  spec says otherwise."
+            }
+            Self::VolumeExpanding => {
+                "A claim of the server was asked for the size that `spec.storage` has now; the storage driver makes it so."
+            }
+            Self::VolumeExpanded => "A claim of the server has a larger size than before.",
+            Self::VolumeExpansionFailed => {
+                "A claim cannot have the size that `spec.storage` asks for: its StorageClass does not allow it, the API \
+                 server refuses it, or the storage driver fails. The note says what to do; the claim keeps its size."
             }
             Self::ReconcileFailed => {
                 "An object could not be written, or the server's answer could not be understood. It is tried again."
@@ -133,6 +156,9 @@ impl Reason {
             Self::AdapterServiceUpdated => "Updated Service {name}: {field from what to what, …}",
             Self::AdapterServiceDeleted => "Deleted Service {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
+            Self::VolumeExpanding => "Claim {name} is asked to grow from {size} to {size}",
+            Self::VolumeExpanded => "Claim {name} has grown from {size} to {size}",
+            Self::VolumeExpansionFailed => "Claim {name}: {what stands in the way, and what to do}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed | Self::AuthAPIUnreachable | Self::AdminCredentialUnauthorized => "{error}",
             Self::AdapterServiceFailed => "Service {name}: {error}",

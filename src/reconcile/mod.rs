@@ -4,6 +4,7 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod adapters;
+pub mod claims;
 mod diff;
 pub mod drift;
 mod duration;
@@ -15,6 +16,8 @@ mod object;
 mod ports;
 mod problem;
 mod quantity;
+#[cfg(test)]
+mod releases;
 mod repeats;
 mod services;
 mod slot;

@@ -5,6 +5,7 @@
 //! server that does not answer) what stood there before stays.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -12,6 +13,8 @@ use serde_json::{Map, Value, json};
 use super::object::meta;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
+
+mod volumes;
 
 /// Longest condition message: a tenth of what the schema allows, enough for any cause.
 const MESSAGE_MAX: usize = 3000;
@@ -78,6 +81,13 @@ pub struct PortsFact {
     pub problem: Option<String>,
 }
 
+/// Which claims PortReconciler cannot let grow, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumesFact {
+    /// By claim.
+    pub refused: BTreeMap<&'static str, String>,
+}
+
 /// What ServiceReconciler last did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicesFact {
@@ -103,6 +113,8 @@ pub struct LastChange {
 /// Everything that status is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
+    /// `metadata.name` of the CR.
+    pub name: &'a str,
     /// `metadata.generation` of the CR as read.
     pub generation: i64,
     /// Whether the CR is being deleted.
@@ -117,6 +129,10 @@ pub struct Observed<'a> {
     pub adapters: Option<&'a [ObservedAdapter]>,
     /// PortReconciler.
     pub ports: Option<&'a PortsFact>,
+    /// PortReconciler, of the claims.
+    pub volumes: Option<&'a VolumesFact>,
+    /// The claims of this server as last seen; None before the first complete list.
+    pub claims: Option<&'a [Arc<Value>]>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
     /// The StatefulSet as last seen.
@@ -179,6 +195,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         discovered_condition(&seen),
         ports_condition(&seen),
         warnings_condition(&seen),
+        volumes::condition(&seen),
     ];
     let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
     conditions.insert(0, ready_condition);
@@ -198,6 +215,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         status.insert("configHash".into(), json!(hash));
     }
     adapters(&seen, &mut status);
+    volumes::sizes(&seen, &mut status);
     if let Some(change) = seen.change {
         let trace = change.trace_id.as_deref().unwrap_or_default();
         let summary = bounded(&change.summary, SUMMARY_MAX);
@@ -216,12 +234,13 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
     let mut patch = derived.as_object().cloned().unwrap_or_default();
     let previous = previous.and_then(Value::as_object);
     let mut differs = false;
-    for field in ["observedGeneration", "configHash", "adapters", "activeAdapters"] {
+    for field in ["observedGeneration", "configHash", "adapters", "activeAdapters", "volumes"] {
         if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
             patch.insert(field.to_owned(), Value::Null);
             differs = true;
         }
     }
+    differs |= volumes::drop_gone(previous, &mut patch);
     differs |= patch
         .iter()
         .any(|(field, value)| !value.is_null() && previous.and_then(|previous| previous.get(field)) != Some(value));
@@ -276,6 +295,8 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
         let must = match other.kind {
             "ConfigReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
             "Progressing" => Truth::No,
+            // Unknown only until the claims were listed.
+            "VolumesReady" if other.truth == Truth::No => Truth::Yes,
             _ => continue,
         };
         if other.truth != must {

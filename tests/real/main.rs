@@ -23,3 +23,4 @@ mod seeded;
 mod services;
 mod supervision;
 mod traces;
+mod volumes;

@@ -20,8 +20,16 @@ use crate::reconcile::meta;
 /// Every test's namespace.
 pub(crate) const NAMESPACE: &str = "team";
 
-const KINDS: [Kind; 6] =
-    [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod];
+const KINDS: [Kind; 8] = [
+    Kind::DittoServer,
+    Kind::StatefulSet,
+    Kind::Service,
+    Kind::ConfigMap,
+    Kind::Secret,
+    Kind::Pod,
+    Kind::Claim,
+    Kind::StorageClass,
+];
 
 /// What goes wrong with a request.
 pub(crate) enum Fault {
@@ -327,6 +335,15 @@ impl Store {
                 if let Some(status) = object["status"].as_object_mut() {
                     status.retain(|_, value| !value.is_null());
                 }
+                Reply::Json(200, self.update(kind, object))
+            }
+            // The size that a claim asks for, of the object that was read.
+            ("PATCH", false) if asked.content_type == "application/merge-patch+json" && kind == Kind::Claim => {
+                if ["resourceVersion", "uid"].iter().any(|field| meta(&asked.body, field) != meta(&stored, field)) {
+                    return refused(409, "Conflict");
+                }
+                let mut object = stored;
+                object["spec"]["resources"]["requests"] = asked.body["spec"]["resources"]["requests"].clone();
                 Reply::Json(200, self.update(kind, object))
             }
             ("PATCH", false) if asked.content_type == "application/json-patch+json" => {

@@ -204,6 +204,7 @@ impl Bench {
         list(&caches.stateful_sets, Kind::StatefulSet);
         list(&caches.services, Kind::Service);
         list(&caches.config_maps, Kind::ConfigMap);
+        list(&caches.claims, Kind::Claim);
     }
 
     /// Changes the spec of `team/files` as `kubectl apply` would, and lets the caches see it.

@@ -122,7 +122,7 @@ fn each_list_that_follows_tells_a_resync_and_no_object_that_did_not_change() {
         pass(700.0).await;
         let news = setup.sightings().split_off(before);
         assert!(news.iter().all(|what| *what == Sighting::Resync), "{news:?}");
-        assert_eq!(setup.resyncs() - resyncs, 5, "one for each kind");
+        assert_eq!(setup.resyncs() - resyncs, 6, "one for each kind");
         // What a lost event left behind is found by the next one.
         setup.scripts.lock().expect("no panic").entry("dittoservers".to_owned()).or_default().items =
             vec![server("lost", 7)];

@@ -4,6 +4,7 @@ mod config_hasher;
 mod flight;
 mod poller;
 mod port_reconciler;
+mod port_volumes;
 mod port_writes;
 mod service_failures;
 mod service_reconciler;

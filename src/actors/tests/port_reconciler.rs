@@ -12,7 +12,7 @@ use crate::build::CONFIG_HASH_ANNOTATION;
 use crate::cluster::Kind;
 use crate::reconcile::AdapterState::{Passage, Running, Stopped};
 use crate::reconcile::stateful_set::HashInput;
-use crate::reconcile::status::PortsFact;
+use crate::reconcile::status::{PortsFact, VolumesFact};
 
 pub(super) fn start(bench: &Bench) -> Addr<PortReconciler> {
     let lifeline = bench.lifeline(Role::PortReconciler);
@@ -25,10 +25,12 @@ pub(super) fn hashed(generation: i64, hash: &str) -> ConfigHashed {
 }
 
 pub(super) fn last_fact(bench: &Bench) -> PortsFact {
-    match bench.status.facts().pop() {
-        Some(Fact::Ports(fact)) => fact,
-        other => panic!("no ports fact: {other:?}"),
-    }
+    let facts = bench.status.facts();
+    let found = facts.into_iter().rev().find_map(|fact| match fact {
+        Fact::Ports(fact) => Some(fact),
+        _ => None,
+    });
+    found.expect("a ports fact")
 }
 
 /// A bench with a StatefulSet that carries the hash `h1`, seen by the caches, and its reconciler at rest.
@@ -286,7 +288,8 @@ fn whoever_is_new_is_told_the_last_fact_again_and_a_stopped_reconciler_does_noth
         address.do_send(Wire(Peers { hashed: hashes.recipient(), observed: nobody, status: status.recipient() }));
         address.do_send(Resend);
         pass(1.0).await;
-        assert_eq!(status.facts(), [Fact::Ports(PortsFact { applied: Some(1), deferred: false, problem: None })]);
+        let ports = Fact::Ports(PortsFact { applied: Some(1), deferred: false, problem: None });
+        assert_eq!(status.facts(), [Fact::Volumes(VolumesFact::default()), ports]);
         let writes = bench.api.writes();
         address.do_send(Stop);
         address.do_send(observed(&[]));

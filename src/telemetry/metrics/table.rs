@@ -148,16 +148,29 @@ pub const CONDITIONS: &[&str] = &[
     "AdaptersDiscovered",
     "PortsRolledOut",
     "Warnings",
+    "VolumesReady",
 ];
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WATCHED: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "persistentvolumeclaims"];
 /// Values of `resource` of what is asked of the Kubernetes API.
-pub const RESOURCES: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "events", "discovery"];
+pub const RESOURCES: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "pods",
+    "persistentvolumeclaims",
+    "storageclasses",
+    "events",
+    "discovery",
+];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] = &["dittoservers", "statefulsets", "services", "configmaps", "secrets"];
+pub const WRITTEN: &[&str] =
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "persistentvolumeclaims"];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.

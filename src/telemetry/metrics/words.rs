@@ -82,7 +82,7 @@ impl Verb {
             Operation::Create => Self::Create,
             Operation::Replace => Self::Update,
             Operation::Delete => Self::Delete,
-            Operation::PatchStatus | Operation::RemoveFinalizer => Self::Patch,
+            Operation::PatchStatus | Operation::RemoveFinalizer | Operation::ResizeClaim => Self::Patch,
         }
     }
 }
