@@ -29,7 +29,7 @@ const LATER: [&str; 16] = [
 ];
 
 /// Fields that the table does not have.
-const ADDED: [&str; 14] = [
+const ADDED: [&str; 15] = [
     "spec.adapterDiscovery.stopGracePeriod",
     "spec.cache",
     "spec.fileService",
@@ -42,6 +42,7 @@ const ADDED: [&str; 14] = [
     "status.activeAdapters",
     "status.adapters",
     "status.lastChange",
+    "status.volumes",
     "metadata",
     "spec.service.type",
 ];

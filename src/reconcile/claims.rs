@@ -81,15 +81,24 @@ pub fn template_size(set: &Value, volume: Volume) -> Option<&str> {
 /// What of `spec.storage` cannot be brought about because the StatefulSet's claim templates are immutable: admission
 /// refuses such a change; an older CRD may have let it through. In words.
 pub fn storage_changed(server: &ValidatedServer, set: &Value) -> Option<String> {
-    let said = |field: &str, was: &str, is: &str| {
-        Some(format!("spec.storage.{field} was {was} and is now {is}: {}", rules::STORAGE_REMEDY))
-    };
-    let content = template_size(set, Volume::Content);
-    match (&server.storage.content, content) {
-        (Some(is), None) => return said("contentSize", "unset", is),
-        (None, Some(was)) => return said("contentSize", was, "unset"),
-        _ => {}
+    content_changed(server, set).or_else(|| class_changed(server, set))
+}
+
+/// The same for the volume that came or went: with it the pod template does not fit the claim templates any more, and
+/// the server would start without its content or not at all.
+pub fn content_changed(server: &ValidatedServer, set: &Value) -> Option<String> {
+    match (&server.storage.content, template_size(set, Volume::Content)) {
+        (Some(is), None) if has_template(set, Volume::Metadata) => said("contentSize", "unset", is),
+        (None, Some(was)) => said("contentSize", was, "unset"),
+        _ => None,
     }
+}
+
+fn said(field: &str, was: &str, is: &str) -> Option<String> {
+    Some(format!("spec.storage.{field} was {was} and is now {is}: {}", rules::STORAGE_REMEDY))
+}
+
+fn class_changed(server: &ValidatedServer, set: &Value) -> Option<String> {
     let class = template(set, Volume::Metadata.claim())?.pointer("/spec/storageClassName").and_then(Value::as_str);
     let (was, is) = (class.unwrap_or_default(), server.storage.class.as_deref().unwrap_or_default());
     let word = |class: &str| if class.is_empty() { "unset".to_owned() } else { class.to_owned() };
@@ -413,7 +422,8 @@ mod tests {
             let claim_of = |asks: &str| claim(asks, &canonical(&format!("{has}Mi")));
             let wanted = format!("{wish}Mi");
             if let Standing::Ask { to, .. } = standing(&claim_of(&canonical(&format!("{}Mi", has + more))), &wanted) {
-                prop_assert!(is_more(&to, &format!("{has}Mi")));
+                let more = is_more(&to, &format!("{has}Mi"));
+                prop_assert!(more, "{} of {} MiB", to, has);
                 let again = standing(&claim_of(&to), &wanted);
                 let asked_again = matches!(again, Standing::Ask { .. });
                 prop_assert!(!asked_again, "{:?}", again);

@@ -17,7 +17,7 @@ mod ports;
 mod problem;
 mod quantity;
 #[cfg(test)]
-mod releases;
+mod releases_tests;
 mod repeats;
 mod services;
 mod slot;

@@ -211,12 +211,13 @@ fn owned_kinds_are_asked_for_by_label_and_secrets_by_their_metadata_only() {
         pass(2.0).await;
         let mut asked = setup.server.asked();
         asked.retain(|request| request.path != Kind::DittoServer.discovery_path());
-        assert_eq!(asked.len(), 10, "a list and a watch for each of five kinds");
+        assert_eq!(asked.len(), 12, "a list and a watch for each of six kinds");
         for request in asked {
             let plural = request.path.rsplit('/').next().unwrap_or_default().to_owned();
             assert!(request.path.contains("/namespaces/team/"), "{}", request.path);
             let labelled = request.query.contains("labelSelector=app%3Ddittofs-server");
-            assert_eq!(labelled, ["statefulsets", "services", "configmaps"].contains(&plural.as_str()), "{plural}");
+            let ours = ["statefulsets", "services", "configmaps", "persistentvolumeclaims"];
+            assert_eq!(labelled, ours.contains(&plural.as_str()), "{plural}");
             let metadata_only = request.accept.contains("as=PartialObjectMetadata");
             assert_eq!(metadata_only, ["configmaps", "secrets"].contains(&plural.as_str()), "{plural}");
         }

@@ -140,10 +140,11 @@ fn a_server_that_runs_as_specified_is_ready() {
         ("AdaptersDiscovered", "True/AdaptersListed"),
         ("PortsRolledOut", "True/RolledOut"),
         ("Warnings", "False/NoWarnings"),
+        ("VolumesReady", "True/VolumesAsSpecified"),
     ] {
         assert_eq!(says(&status, kind), expected, "{kind}");
     }
-    assert_eq!(status["conditions"].as_array().unwrap().len(), 8);
+    assert_eq!(status["conditions"].as_array().unwrap().len(), 9);
     assert_eq!((&status["phase"], &status["configHash"]), (&json!("Running"), &json!("abc")));
     assert_eq!((&status["observedGeneration"], &status["activeAdapters"]), (&json!(3), &json!("nfs")));
     let listed = json!([{"type": "nfs", "port": 12049, "serviceName": "files-adapter-nfs", "endpoint": "192.0.2.7"}]);
@@ -425,6 +426,15 @@ fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
     let (sizes, status, _, _, whole) = standing(&healthy().with(|w| w.claims = None));
     assert_eq!((sizes, status.as_str()), (Value::Null, "Unknown"));
     assert_eq!(condition_of(&whole, "Ready")["status"], "True");
+    // A change that no claim template can follow, which an older CRD let through.
+    let other = healthy().with(|w| {
+        w.server.as_mut().unwrap().storage.class = Some("slow".into());
+        let templates = json!([{"metadata": {"name": "metadata"}, "spec": {"storageClassName": "fast"}}]);
+        w.set.as_mut().unwrap()["spec"]["volumeClaimTemplates"] = templates;
+    });
+    let (_, status, reason, message, _) = standing(&other);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "StorageChanged"));
+    assert!(message.contains("spec.storage.storageClassName was fast and is now slow"), "{message}");
     // What does not validate keeps what was known, and its sizes are true.
     let invalid = with("20Gi", "20Gi").with(|w| w.server = Err("bad".into()));
     assert_eq!(standing(&invalid).0["metadata"], "20Gi");

@@ -71,7 +71,9 @@ pub(super) fn condition(seen: &Observed<'_>) -> Condition {
             )),
         }
     }
-    if !failed.is_empty() {
+    if let Some(why) = seen.stateful_set.and_then(|set| claims::storage_changed(server, set)) {
+        made(KIND, Truth::No, "StorageChanged", why)
+    } else if !failed.is_empty() {
         failed.append(&mut growing);
         made(KIND, Truth::No, "VolumeExpansionFailed", failed.join("; "))
     } else if !growing.is_empty() {
