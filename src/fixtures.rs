@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
-    Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings, Rollout,
-    SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Admin, ApiTls, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings,
+    Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -36,6 +36,7 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         database: Database::Sqlite { path: "/data/controlplane/controlplane.db".into() },
         cache: Cache { size_bytes: 1 << 30, path: "/data/store/block".into() },
         api_port: 8080,
+        api_tls: ApiTls::default(),
         ports: ClientPorts { nfs: 2049, smb: 445 },
         jwt: Jwt { secret: None, access_token_duration: "15m".into(), refresh_token_duration: "168h".into() },
         admin: Admin { username: "admin".into(), password: None },
@@ -77,6 +78,29 @@ impl ServerFixture {
     pub(crate) fn build(self) -> ValidatedServer {
         self.0
     }
+}
+
+/// A server that speaks TLS itself, with a name in every field of it but the clients' CA.
+pub(crate) fn secured(name: &str) -> ValidatedServer {
+    mutual_fixture(name).with(|s| s.api_tls.client_ca_secret = None).build()
+}
+
+/// A server that speaks mutual TLS.
+pub(crate) fn mutual(name: &str) -> ValidatedServer {
+    mutual_fixture(name).build()
+}
+
+fn mutual_fixture(name: &str) -> ServerFixture {
+    let secret = |name: &str| Some(name.to_owned());
+    server(name).namespace("tenant").uid("3e9c1b7a-0000-4000-8000-00000000f00d").with(|s| {
+        s.api_tls = ApiTls {
+            enabled: true,
+            cert_secret: secret("api-certificate"),
+            client_ca_secret: secret("clients-ca"),
+            client_cert_secret: secret("operator-certificate"),
+            ca_secret: secret("mesh-ca"),
+        };
+    })
 }
 
 /// A server with every field set, each value its own.

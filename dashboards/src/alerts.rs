@@ -130,7 +130,7 @@ pub const ALERTS: &[Alert] = &[
         hold: 60 * MINUTE,
         summary: "The certificate for {{ $labels.purpose }} expires in {{ $value | humanizeDuration }}.",
         description: "After that, whoever asks the operator over TLS refuses it: no metrics, or no changes of DittoServers \
-                      where a webhook asks it.",
+                      where a webhook asks it; with a certificate of a server's API, its adapters are not followed.",
     },
     Alert {
         name: "DittofsPortRolloutHeld",

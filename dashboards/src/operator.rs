@@ -54,7 +54,7 @@ pub(crate) const OPERATOR: Dashboard = Dashboard {
                 stat(
                     "Certificate expires in",
                     Unit::Seconds,
-                    "Time left of the certificates that the operator serves; nothing when it serves none.",
+                    "Time left of the certificates of the operator and of the servers' APIs; nothing when there are none.",
                     &[q("dittofs_operator_certificate_expiry_timestamp_seconds{@} - time()", "{{purpose}}")],
                 ),
                 lines(

@@ -20,13 +20,14 @@ use super::messages::{
     AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
     Stop, Wire,
 };
+use super::tls_door::TlsDoor;
 use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, Reason};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterState, AdapterTracker, ObservedAdapter, Over, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterState, AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -43,6 +44,8 @@ pub struct AdapterPoller {
     /// Delay of the first poll as a share of the period: spreads the polls of many servers after a restart.
     phase: f64,
     settings: Option<Settings>,
+    /// How the API was to be reached when the server was last looked at.
+    tls: Option<ApiTls>,
     session: Option<Session>,
     tracker: AdapterTracker,
     backoff: Backoff,
@@ -57,6 +60,7 @@ pub struct AdapterPoller {
     /// The credentials changed while a poll was under way.
     touched: bool,
     known: KnownSecret,
+    door: TlsDoor,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
     trouble: Trouble,
@@ -89,6 +93,7 @@ impl AdapterPoller {
             peers,
             phase,
             settings: None,
+            tls: None,
             session: Some(Session::new()),
             tracker: AdapterTracker::new(),
             backoff,
@@ -99,6 +104,7 @@ impl AdapterPoller {
             again: false,
             touched: false,
             known: KnownSecret::default(),
+            door: TlsDoor::default(),
             observed: None,
             fact: None,
             trouble,
@@ -151,7 +157,7 @@ impl AdapterPoller {
         }
         let (Some(server), Some(_)) = (self.server(), self.settings) else { return };
         let Some(pass) = self.deps.gate.enter() else { return };
-        let Ok(url) = self.deps.template.expand(&self.key, server.api_port) else {
+        let Ok(url) = self.deps.template.expand(&self.key, server.api_port, server.api_tls.is_spoken()) else {
             self.told(PollFact::Unreachable("the API's URL cannot be made from --api-url-template".to_owned()));
             return;
         };
@@ -168,14 +174,19 @@ impl AdapterPoller {
         set(&span, Attribute::Namespace, self.key.namespace.clone());
         let traced = span.clone();
         let name = self.key.name.clone();
-        let vault = Arc::new(SecretVault::new(self.deps.clone(), server, self.known.clone()));
+        let door = self.door.clone();
+        let vault = Arc::new(SecretVault::new(self.deps.clone(), server.clone(), self.known.clone()));
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
         let task = tokio::spawn(
             doing
                 .around(async move {
                     crate::fault::hit_for("adapter-poller.job", &name);
                     let _pass = pass;
-                    let result = session.poll(&deps.http, &url, vault.as_ref(), Instant::now()).await;
+                    let now = Instant::now();
+                    let result = match door.client(&deps, &server, deps.http.deadline(now)).await {
+                        Ok(http) => session.poll(&http, &url, vault.as_ref(), now).await,
+                        Err(error) => Err(error.into()),
+                    };
                     (session, result)
                 })
                 .instrument(span.clone()),
@@ -259,8 +270,10 @@ impl AdapterPoller {
             }
             Problem::Auth => (PollFact::Refused(text.clone()), Reason::AuthFailed),
         };
-        // A server that has not started yet, and has no administrator yet, is no trouble that somebody should look at.
-        let young = matches!(fact, PollFact::Unreachable(_)) || error.category() == "admin-secret-missing";
+        // A server that has not started yet, and has no administrator or certificate yet, is no trouble that somebody
+        // should look at.
+        let waits = error.category() == "admin-secret-missing" || error.category().starts_with("tls-");
+        let young = matches!(fact, PollFact::Unreachable(_)) || waits;
         let starting = young && self.ready_replicas() == 0;
         if !starting && let Some(again) = self.trouble.failed(reason.as_str()) {
             warn!(
@@ -333,6 +346,13 @@ impl Handler<Poke> for AdapterPoller {
         }
         let settings = Settings { period: server.polling_interval, grace: server.stop_grace_period };
         let before = self.settings.replace(settings);
+        // Another way to the API may be the one that works.
+        if self.tls.replace(server.api_tls.clone()).is_some_and(|before| before != server.api_tls)
+            && self.fact != Some(PollFact::Answered)
+        {
+            self.backoff.reset();
+            self.start(ctx);
+        }
         self.deps.metrics.polls_each(&self.key, Some(settings.period));
         let waiting = self.timer.is_some() || self.under_way.is_some();
         if before.map(|before| before.period) == Some(settings.period) && waiting {
@@ -364,6 +384,7 @@ impl Handler<ServerReachable> for AdapterPoller {
 impl Handler<CredentialsTouched> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: CredentialsTouched, ctx: &mut Self::Context) {
+        self.door.forget();
         if self.under_way.is_none()
             && let Some(session) = &mut self.session
         {
@@ -415,6 +436,7 @@ impl Handler<Polled> for AdapterPoller {
             session.forget();
         }
         self.session = Some(session);
+        self.deps.metrics.api_certificates(&self.key, self.door.expiries());
         let Some(settings) = self.settings else { return };
         let empty = || Poll { adapters: Vec::new(), provisioned: false, refreshed: false, vault_error: None };
         let result = match polled.result {
@@ -519,6 +541,7 @@ impl Handler<Inspect> for AdapterPoller {
             "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
             "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
             "timerArmed": self.timer.is_some(),
+            "certificatesExpire": self.door.expiries(),
             "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
             "failing": failing(&self.trouble),
         });

@@ -203,7 +203,8 @@ impl fmt::Debug for Peers {
     }
 }
 
-/// To AdapterPoller: the Secret with its credentials, or the administrator's, was changed by somebody.
+/// To AdapterPoller: a Secret of the server was changed by somebody; it may be the one with its credentials, the
+/// administrator's, or one with a certificate.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct CredentialsTouched;

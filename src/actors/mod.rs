@@ -25,6 +25,7 @@ pub mod supervisor;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tls_door;
 pub mod trouble;
 pub mod vault;
 

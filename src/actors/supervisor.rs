@@ -257,6 +257,7 @@ impl Supervisor {
         let Ok(server) = &spec.server else { return };
         let names = server.names();
         let mut watched: BTreeSet<String> = secrets_used(server).into_iter().map(|used| used.name).collect();
+        watched.extend(server.api_tls.read_by_operator().map(str::to_owned));
         watched.insert(names.credentials_secret());
         watched.insert(names.legacy_admin_secret());
         self.secrets.retain(|(namespace, name), users| {

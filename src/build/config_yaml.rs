@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use super::tls;
 use crate::reconcile::{Database, ValidatedServer};
 
 /// How long the server may take for each stage of its shutdown; `terminationGracePeriodSeconds` counts on it.
@@ -59,6 +60,14 @@ pub fn render(server: &ValidatedServer) -> String {
     line(2, "jwt", Scalar::Section);
     line(4, "access_token_duration", Scalar::Text(&server.jwt.access_token_duration));
     line(4, "refresh_token_duration", Scalar::Text(&server.jwt.refresh_token_duration));
+    if server.api_tls.native().is_some() {
+        line(2, "tls", Scalar::Section);
+        line(4, "cert_file", Scalar::Text(tls::CERT_FILE));
+        line(4, "key_file", Scalar::Text(tls::KEY_FILE));
+        if server.api_tls.mutual().is_some() {
+            line(4, "client_ca", Scalar::Text(tls::CLIENT_CA_FILE));
+        }
+    }
     line(0, "admin", Scalar::Section);
     line(2, "username", Scalar::Text(&server.admin.username));
     line(0, "blockstore", Scalar::Section);
@@ -107,7 +116,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::fixtures::{everything, server};
+    use crate::fixtures::{everything, mutual, secured, server};
     use crate::reconcile::{Metrics, ValidatedServer};
 
     /// The real server's schema: durations may be text, no key is required, an unknown one is an error.
@@ -140,6 +149,8 @@ mod tests {
         vec![
             server("minimal").build(),
             everything("full"),
+            secured("secured"),
+            mutual("mutual"),
             server("pg").with(|s| s.database = Database::Postgres { secret: "pg-conn".into() }).build(),
             server("measured").with(|s| s.metrics = Some(metrics)).build(),
             server("path").with(|s| s.database = Database::Sqlite { path: "/data/controlplane/x.db".into() }).build(),
@@ -197,6 +208,12 @@ mod tests {
         let minimal = parse(&server("files").build());
         assert_eq!(minimal.pointer("/database/sqlite/path"), Some(&"/data/controlplane/controlplane.db".into()));
         assert_eq!(minimal.get("metrics"), None);
+        assert_eq!(minimal.pointer("/controlplane/tls"), None);
+        let of_tls = |server: &ValidatedServer| parse(server).pointer("/controlplane/tls").cloned().unwrap();
+        let mut wanted = serde_json::json!({"cert_file": "/tls/tls.crt", "key_file": "/tls/tls.key"});
+        assert_eq!(of_tls(&secured("files")), wanted);
+        wanted["client_ca"] = "/tls-client-ca/ca.crt".into();
+        assert_eq!(of_tls(&mutual("files")), wanted);
     }
 
     #[test]

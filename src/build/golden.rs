@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{everything, server};
+use crate::fixtures::{everything, mutual, secured, server};
 use crate::reconcile::ValidatedServer;
 
 fn minimal() -> ValidatedServer {
@@ -52,8 +52,15 @@ fn both() -> Vec<(String, Value)> {
     let (plain, full) = (minimal(), everything("files"));
     let full_adapters = [("smb", 5445), ("objectstorage", 9000), ("nfs", 11049)]
         .map(|(adapter_type, port)| AdapterPort { adapter_type: adapter_type.into(), port });
+    let of_tls = |server: ValidatedServer| {
+        let mut objects = objects(&server, &fresh_server_adapters(), server.ports.into());
+        objects.retain(|(name, _)| ["config-map", "stateful-set", "service-api"].contains(&name.as_str()));
+        objects
+    };
     let mut all = Vec::new();
     for (prefix, objects) in [
+        ("tls", of_tls(secured("files"))),
+        ("mutual-tls", of_tls(mutual("files"))),
         ("minimal", objects(&plain, &fresh_server_adapters(), plain.ports.into())),
         ("full", objects(&full, &full_adapters, TargetPorts { nfs: 11049, smb: 5445 })),
     ] {

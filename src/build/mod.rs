@@ -25,6 +25,7 @@ mod service_file;
 mod service_headless;
 mod service_metrics;
 mod stateful_set;
+mod tls;
 
 pub use common::{
     ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, API_PORT_NAME, API_VERSION, APP, APP_LABEL, CONFIG_HASH_ANNOTATION,

@@ -6,12 +6,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Lifecycle, LifecycleHandler,
-    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecretKeySelector, SleepAction, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, Lifecycle, LifecycleHandler, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SecretKeySelector, SleepAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::common::{API_PORT_NAME, CONFIG_HASH_ANNOTATION, CONTAINER_NAME, METRICS_PORT_NAME, labels};
 use super::config_map::CONFIG_FILE;
@@ -20,6 +19,7 @@ use super::secret_admin::ADMIN_PASSWORD_KEY;
 use super::secret_jwt::JWT_SECRET_KEY;
 use super::security;
 use super::stateful_set::{CONTENT_CLAIM, CONTROL_PLANE_CLAIM, METADATA_CLAIM, TemplateInput};
+use super::tls;
 use crate::reconcile::{Database, SecretKey, ValidatedServer, adapter_port_name};
 
 /// Every environment variable that the operator may set; `spec.pod.env` cannot have one of these.
@@ -72,14 +72,7 @@ pub(super) fn pod_template(server: &ValidatedServer, input: &TemplateInput<'_>) 
             termination_grace_period_seconds: Some(server.termination_grace_period_seconds),
             security_context: Some(security::of_pod(server)),
             containers: vec![container(server, input)],
-            volumes: Some(vec![Volume {
-                name: CONFIG_VOLUME.to_owned(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: server.names().config_map(),
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
+            volumes: Some(volumes(server)),
             node_selector: Some(pod.node_selector.clone()),
             tolerations: Some(pod.tolerations.clone()),
             affinity: pod.affinity.clone(),
@@ -89,6 +82,18 @@ pub(super) fn pod_template(server: &ValidatedServer, input: &TemplateInput<'_>) 
             ..PodSpec::default()
         }),
     }
+}
+
+fn volumes(server: &ValidatedServer) -> Vec<Volume> {
+    let config = Volume {
+        name: CONFIG_VOLUME.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: server.names().config_map(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    [config].into_iter().chain(tls::volumes(server)).collect()
 }
 
 fn container(server: &ValidatedServer, input: &TemplateInput<'_>) -> Container {
@@ -108,9 +113,9 @@ fn container(server: &ValidatedServer, input: &TemplateInput<'_>) -> Container {
         volume_mounts: Some(mounts(server)),
         resources: server.resources.as_ref().map(resources),
         security_context: Some(security::of_container(server)),
-        startup_probe: Some(probe("/health", None, 5, 30)),
-        liveness_probe: Some(probe("/health", Some(15), 10, 3)),
-        readiness_probe: Some(probe("/health/ready", Some(10), 5, 3)),
+        startup_probe: Some(probe(server, "/health", None, 5, 30)),
+        liveness_probe: Some(probe(server, "/health", Some(15), 10, 3)),
+        readiness_probe: Some(probe(server, "/health/ready", Some(10), 5, 3)),
         lifecycle: Some(Lifecycle {
             // The kubelet's own sleep (on by default since Kubernetes 1.30) needs no `sleep` program in the image.
             pre_stop: Some(LifecycleHandler {
@@ -216,23 +221,18 @@ fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
     if server.storage.content.is_some() {
         mounts.push(mount(CONTENT_CLAIM, &server.cache.path, None));
     }
+    mounts.extend(tls::mounts(server));
     mounts
 }
 
 /// A probe of the REST API: `delay`, `period` and the timeout of 5 s in seconds.
-fn probe(path: &str, delay: Option<i32>, period: i32, failures: i32) -> Probe {
+fn probe(server: &ValidatedServer, path: &str, delay: Option<i32>, period: i32, failures: i32) -> Probe {
     Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(path.to_owned()),
-            port: IntOrString::String(API_PORT_NAME.to_owned()),
-            scheme: Some("HTTP".to_owned()),
-            ..HTTPGetAction::default()
-        }),
         initial_delay_seconds: delay,
         period_seconds: Some(period),
         timeout_seconds: Some(5),
         failure_threshold: Some(failures),
-        ..Probe::default()
+        ..tls::probe(server, path)
     }
 }
 

@@ -8,14 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use super::{defaults, rules};
 
-/// The server's REST API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The server's REST API. Each Secret is in the server's namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::tls_needs_certificate())]
 pub struct ControlPlaneSpec {
     /// Port on which the API listens.
     #[serde(default = "defaults::api_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// Whether the server itself speaks TLS, with the certificate of `certSecretName`.
+    #[serde(default)]
+    pub tls: bool,
+    /// Secret with the server's certificate: tls.crt, tls.key, and ca.crt where a CA of its own signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub cert_secret_name: Option<String>,
+    /// Secret with ca.crt: the server lets in only clients whose certificate that CA signed (mutual TLS).
+    #[serde(default, rename = "clientCASecretName", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub client_ca_secret_name: Option<String>,
+    /// Secret with tls.crt and tls.key: the certificate that the operator shows to the server under mutual TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub client_cert_secret_name: Option<String>,
+    /// Secret with ca.crt: the CA that the operator trusts. It wins over ca.crt in `certSecretName`; with `tls: false` it
+    /// says that something before the server, such as a mesh, speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub ca_secret_name: Option<String>,
 }
 
 /// The ports that clients use on the `-file` Service.

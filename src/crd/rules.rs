@@ -48,6 +48,9 @@ pub const PORTS_REMEDY: &str = "give nfs, smb, the API and the metrics endpoint 
 /// What to do about a missing Secret of Postgres.
 pub const POSTGRES_REMEDY: &str =
     "name the Secret with the connection in spec.database.postgresSecretRef.name, or use type sqlite";
+/// What to do about TLS without a certificate.
+pub const TLS_REMEDY: &str =
+    "name the Secret with tls.crt and tls.key in spec.controlPlane.certSecretName, or set tls to false";
 /// What to do about a blank text.
 pub const BLANK_REMEDY: &str = "give a value without blanks, or leave the field out for its default";
 /// What to do about a path.
@@ -330,6 +333,17 @@ pub fn postgres_needs_secret() -> Rule {
     )
     .reason(Reason::FieldValueRequired)
     .field_path(".postgresSecretRef")
+}
+
+/// TLS needs a certificate; an empty name is none.
+pub fn tls_needs_certificate() -> Rule {
+    Rule::new("!has(self.tls) || !self.tls || (has(self.certSecretName) && self.certSecretName != '')")
+        .message(
+            format!("spec.controlPlane.tls is true and spec.controlPlane.certSecretName is unset: {TLS_REMEDY}")
+                .as_str(),
+        )
+        .reason(Reason::FieldValueRequired)
+        .field_path(".certSecretName")
 }
 
 /// A reference with a name has a key that a Secret can have.

@@ -7,8 +7,8 @@
 use std::error::Error;
 use std::fmt;
 
-use super::VaultError;
 use super::session::ACCOUNT_NAME;
+use super::{TlsError, TlsFault, VaultError};
 
 /// The requests that the operator makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,18 @@ pub enum ApiError {
         /// The client's error.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// TLS with the server failed, or is not what it should be.
+    #[error("{operation}: {text}")]
+    Tls {
+        /// The request.
+        operation: Operation,
+        /// What kind of failure.
+        fault: TlsFault,
+        /// What is wrong, and what to do about it.
+        text: String,
+        /// The client's error.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The poll's time was up before the whole answer was there.
     #[error("{operation}: no full answer in time")]
     Timeout {
@@ -127,6 +139,7 @@ impl ApiError {
     pub fn operation(&self) -> Operation {
         match self {
             Self::Unreachable { operation, .. }
+            | Self::Tls { operation, .. }
             | Self::Timeout { operation }
             | Self::Broken { operation, .. }
             | Self::TooLarge { operation, .. }
@@ -146,17 +159,19 @@ impl ApiError {
     /// Why there is no whole answer, for metrics: `unreachable`, `timeout`, `broken` or `too-large`.
     pub(super) fn broke_by(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "unreachable",
+            Self::Unreachable { .. } | Self::Tls { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
             Self::TooLarge { .. } => "too-large",
             Self::Broken { .. } | Self::Status { .. } | Self::Shape { .. } => "broken",
         }
     }
 
-    /// For metrics and events: `unreachable`, `timeout`, `unauthorized`, `forbidden` or `bad-answer`.
+    /// For metrics and events: `unreachable`, `timeout`, `unauthorized`, `forbidden` or `bad-answer`, or one of
+    /// [`TlsFault::category`].
     pub fn category(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "unreachable",
+            Self::Tls { fault, .. } => fault.category(),
             Self::Timeout { .. } => "timeout",
             Self::Status { status: 401, .. } => "unauthorized",
             Self::Status { status: 403, .. } => "forbidden",
@@ -185,6 +200,9 @@ pub enum PollError {
     /// A Secret could not be read or written.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What TLS needs is not in its Secrets.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// What a failed poll says about the server, for its conditions.
@@ -199,20 +217,22 @@ pub enum Problem {
 }
 
 impl PollError {
-    /// For metrics and events: that of [`ApiError`], or `admin-unauthorized`, `admin-secret-missing` or `vault`.
+    /// For metrics and events: that of [`ApiError`], or `admin-unauthorized`, `admin-secret-missing`, `vault` or
+    /// `tls-secret`.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Api(error) => error.category(),
             Self::AdminUnauthorized { .. } | Self::AdminIsOperator => "admin-unauthorized",
             Self::Vault(VaultError::AdminMissing { .. }) => "admin-secret-missing",
             Self::Vault(_) => "vault",
+            Self::Tls(_) => "tls-secret",
         }
     }
 
     /// What it says about the server.
     pub fn problem(&self) -> Problem {
         match (self.category(), self) {
-            ("unreachable" | "timeout", _) => Problem::Unreachable,
+            ("unreachable" | "timeout" | "tls-not-spoken", _) => Problem::Unreachable,
             // Whoever gets nonsense for a login is not logged in.
             ("bad-answer", Self::Api(error)) if error.operation() == Operation::ListAdapters => Problem::BadAnswer,
             _ => Problem::Auth,
@@ -258,7 +278,12 @@ mod tests {
     fn every_failure_has_its_category_and_its_problem() {
         let io = || Box::new(std::io::Error::other("x"));
         let operation = Operation::ListAdapters;
-        let table: [(PollError, &str, Problem); 14] = [
+        let tls = |fault| PollError::from(ApiError::Tls { operation, fault, text: "t".to_owned(), source: io() });
+        let table: [(PollError, &str, Problem); 18] = [
+            (tls(TlsFault::Untrusted), "tls-untrusted", Problem::Auth),
+            (tls(TlsFault::ClientCertificate), "tls-client-certificate", Problem::Auth),
+            (tls(TlsFault::NotSpoken), "tls-not-spoken", Problem::Unreachable),
+            (TlsError::Timeout.into(), "tls-secret", Problem::Auth),
             (
                 ApiError::Unreachable { operation, cause: String::new(), source: io() }.into(),
                 "unreachable",

@@ -6,6 +6,8 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url, redirect, retry};
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::error::{ApiError, Operation, excerpt, root_cause};
+use super::tls::{Shared, Terms, TlsError, TlsMaterial, expiry, fault};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::Attribute;
@@ -56,9 +59,21 @@ pub enum HttpClientError {
 /// The shared client; a clone shares the connections.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
-    client: reqwest::Client,
+    client: Arc<reqwest::Client>,
     settings: HttpSettings,
     metrics: Metrics,
+    shared: Shared,
+    /// Of a client for one server's TLS.
+    secure: Option<Arc<Secure>>,
+}
+
+#[derive(Debug)]
+struct Secure {
+    terms: Terms,
+    /// When the certificate that is shown expires.
+    own_expiry: Option<i64>,
+    /// When the certificate that the server showed last expires, in seconds since 1970; 0 before the first.
+    server_expiry: AtomicI64,
 }
 
 /// When a poll is over.
@@ -114,7 +129,13 @@ impl HttpClient {
             builder(settings).tls_certs_only([]).build().map_err(|_| error)
         });
         match built {
-            Ok(client) => Ok(Self { client, settings, metrics: Metrics::default() }),
+            Ok(client) => Ok(Self {
+                client: Arc::new(client),
+                settings,
+                metrics: Metrics::default(),
+                shared: Shared::default(),
+                secure: None,
+            }),
             Err(source) => Err(HttpClientError::Build { cause: root_cause(&source), source }),
         }
     }
@@ -124,6 +145,24 @@ impl HttpClient {
     pub fn counted(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;
         self
+    }
+
+    /// The same for a server with this TLS: its connections are those of every client with the same setting.
+    pub fn secured(&self, material: &TlsMaterial) -> Result<Self, TlsError> {
+        let (config, own_expiry) = material.config()?;
+        let client = self.shared.get(material.digest(), || {
+            let built = builder(self.settings).http1_only().tls_backend_preconfigured(config).tls_info(true).build();
+            built.map_err(|error| TlsError::Client { cause: root_cause(&error) })
+        })?;
+        let secure = Secure { terms: Terms::of(material), own_expiry, server_expiry: AtomicI64::new(0) };
+        Ok(Self { client, secure: Some(Arc::new(secure)), ..self.clone() })
+    }
+
+    /// When the certificate that the server showed last, and the one that is shown to it, expire, in seconds since 1970.
+    pub fn expiries(&self) -> [Option<i64>; 2] {
+        let Some(secure) = &self.secure else { return [None; 2] };
+        let server = secure.server_expiry.load(Ordering::Relaxed);
+        [(server != 0).then_some(server), secure.own_expiry]
     }
 
     /// Where requests are counted.
@@ -161,6 +200,9 @@ impl HttpClient {
 
     async fn exchange(&self, call: Call<'_>) -> Result<Answer, ApiError> {
         let operation = call.operation;
+        let https = call.url.scheme() == "https";
+        let host = https.then(|| call.url.host_str().unwrap_or_default().to_owned());
+        let failed = |error, answer_began| self.failed(operation, host.as_deref(), error, answer_began);
         let mut headers = reqwest::header::HeaderMap::new();
         TraceContext::current().inject(&mut headers);
         let mut request = self.client.request(call.method, call.url).headers(headers);
@@ -170,7 +212,8 @@ impl HttpClient {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        let mut response = request.send().await.map_err(|error| failed(operation, error, false))?;
+        let mut response = request.send().await.map_err(|error| failed(error, false))?;
+        self.look_at_certificate(&response);
         let status = response.status();
         let limit = self.settings.max_body;
         let too_large = || ApiError::TooLarge { operation, limit };
@@ -178,7 +221,7 @@ impl HttpClient {
             return Err(too_large());
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failed(operation, error, true))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(error, true))? {
             if chunk.len() > limit - body.len() {
                 return Err(too_large());
             }
@@ -186,6 +229,29 @@ impl HttpClient {
         }
         let detail = if status.is_success() { None } else { problem_detail(&body, call.secrets) };
         Ok(Answer { operation, status, body, detail })
+    }
+
+    fn look_at_certificate(&self, response: &reqwest::Response) {
+        let Some(secure) = &self.secure else { return };
+        let shown = response.extensions().get::<reqwest::tls::TlsInfo>().and_then(|info| info.peer_certificate());
+        if let Some(expires) = shown.and_then(expiry) {
+            secure.server_expiry.store(expires, Ordering::Relaxed);
+        }
+    }
+
+    /// `error` sorted by whether the server could be reached at all. `host` is that of an https URL.
+    fn failed(&self, operation: Operation, host: Option<&str>, error: reqwest::Error, answer_began: bool) -> ApiError {
+        let error = error.without_url();
+        let terms = self.secure.as_ref().map(|secure| &secure.terms);
+        if let Some((fault, text)) = host.filter(|_| !answer_began).and_then(|host| fault(&error, host, terms)) {
+            return ApiError::Tls { operation, fault, text, source: error.into() };
+        }
+        let cause = root_cause(&error);
+        if answer_began || is_not_http(&error) {
+            ApiError::Broken { operation, cause, source: error.into() }
+        } else {
+            ApiError::Unreachable { operation, cause, source: error.into() }
+        }
     }
 }
 
@@ -243,17 +309,6 @@ fn builder(settings: HttpSettings) -> reqwest::ClientBuilder {
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(Duration::from_secs(90));
     if settings.proxy_from_env { builder } else { builder.no_proxy() }
-}
-
-/// `error` sorted by whether the server could be reached at all.
-fn failed(operation: Operation, error: reqwest::Error, answer_began: bool) -> ApiError {
-    let error = error.without_url();
-    let cause = root_cause(&error);
-    if answer_began || is_not_http(&error) {
-        ApiError::Broken { operation, cause, source: error.into() }
-    } else {
-        ApiError::Unreachable { operation, cause, source: error.into() }
-    }
 }
 
 /// Whether something answered that does not speak HTTP.

@@ -7,6 +7,8 @@
 //!      └─ GET /api/v1/adapters ──401/403──> once more with a new token
 //! ```
 //!
+//! A server with TLS is asked over a client of its own setting ([`HttpClient::secured`]); all others share one.
+//!
 //! Nothing here starts a task, keeps time or tries again: a poll is one future that ends within
 //! [`HttpSettings::poll_timeout`]; pace and backoff are the poller's. No password or token leaves in an error, a
 //! `Debug` output or a log.
@@ -15,6 +17,7 @@ mod calls;
 mod error;
 mod http;
 mod session;
+mod tls;
 mod types;
 mod url;
 mod vault;
@@ -22,5 +25,6 @@ mod vault;
 pub use error::{ApiError, Operation, PollError, Problem};
 pub use http::{Deadline, HttpClient, HttpClientError, HttpSettings};
 pub use session::{ACCOUNT_NAME, Poll, Session};
+pub use tls::{Pem, TlsError, TlsFault, TlsMaterial};
 pub use url::{DEFAULT_API_URL_TEMPLATE, TemplateError, UrlTemplate};
 pub use vault::{AdminAccount, Credentials, Sensitive, Vault, VaultError};

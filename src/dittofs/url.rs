@@ -1,4 +1,5 @@
-//! Where a server's REST API is: the `--api-url-template`, filled in for one server.
+//! Where a server's REST API is: the `--api-url-template`, filled in for one server. One that starts with `http://`
+//! becomes `https://` for a server whose API speaks TLS; one that starts with `https://` stays so for all.
 //!
 //! The only place that makes such a URL. It is always computed from the `DittoServer` and never read back from a
 //! Secret, so that whoever may write that Secret cannot send the operator's password elsewhere.
@@ -12,6 +13,9 @@ use crate::reconcile::ServerKey;
 
 /// The template that finds a server's `-api` Service through cluster DNS.
 pub const DEFAULT_API_URL_TEMPLATE: &str = "http://{name}-api.{namespace}.svc.cluster.local:{port}";
+
+/// The scheme that a server with TLS does not have.
+const PLAIN: &str = "http://";
 
 /// A checked `--api-url-template`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +87,7 @@ impl UrlTemplate {
             return Err(TemplateError::Scheme { template: template.to_owned() });
         }
         let parsed = Self { text: template.to_owned(), parts: parts(template)? };
-        let example = parsed.expand(&ServerKey::new("default", "files"), 8080)?;
+        let example = parsed.expand(&ServerKey::new("default", "files"), 8080, false)?;
         let unwanted = [
             (!example.username().is_empty() || example.password().is_some(), "user and password"),
             (example.query().is_some(), "query (?…)"),
@@ -95,11 +99,12 @@ impl UrlTemplate {
         }
     }
 
-    /// The base URL of one server's API; a path in the template is kept in front of the API's own.
+    /// The base URL of one server's API; a path in the template is kept in front of the API's own. `tls` says whether
+    /// the API speaks TLS.
     ///
     /// Fails only for a name that is no host where the template puts it (`xn--` and an unreadable rest).
-    pub fn expand(&self, key: &ServerKey, port: u16) -> Result<Url, TemplateError> {
-        let expanded: String = self
+    pub fn expand(&self, key: &ServerKey, port: u16, tls: bool) -> Result<Url, TemplateError> {
+        let mut expanded: String = self
             .parts
             .iter()
             .map(|part| match part {
@@ -109,6 +114,9 @@ impl UrlTemplate {
                 Part::Port => port.to_string(),
             })
             .collect();
+        if tls && expanded.get(..PLAIN.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(PLAIN)) {
+            expanded.replace_range(..PLAIN.len(), "https://");
+        }
         Url::parse(&expanded).map_err(|source| TemplateError::NotAUrl { template: self.text.clone(), expanded, source })
     }
 }
@@ -192,7 +200,7 @@ mod tests {
     fn expand(template: &str) -> String {
         let base = UrlTemplate::parse(template)
             .unwrap_or_else(|error| panic!("{error}"))
-            .expand(&ServerKey::new("team-a", "files"), 8081)
+            .expand(&ServerKey::new("team-a", "files"), 8081, false)
             .unwrap_or_else(|error| panic!("{error}"));
         endpoint(&base, &["api", "v1", "adapters"]).to_string()
     }
@@ -210,6 +218,24 @@ mod tests {
             assert_eq!(expand(template), "http://127.0.0.1:4000/team-a/files/api/v1/adapters");
         }
         assert_eq!(expand("https://{name}.{namespace}:{port}"), "https://files.team-a:8081/api/v1/adapters");
+    }
+
+    #[test]
+    fn a_server_that_speaks_tls_is_asked_over_https_and_no_template_takes_it_away() {
+        for (template, plain, secure) in [
+            (
+                DEFAULT_API_URL_TEMPLATE,
+                "http://files-api.team-a.svc.cluster.local:8443/",
+                "https://files-api.team-a.svc.cluster.local:8443/",
+            ),
+            ("HTTP://127.0.0.1:4000/{name}", "http://127.0.0.1:4000/files", "https://127.0.0.1:4000/files"),
+            ("https://{name}.example", "https://files.example/", "https://files.example/"),
+        ] {
+            let template = UrlTemplate::parse(template).expect("a good template");
+            let expand =
+                |tls| template.expand(&ServerKey::new("team-a", "files"), 8443, tls).expect("a URL").to_string();
+            assert_eq!((expand(false).as_str(), expand(true).as_str()), (plain, secure));
+        }
     }
 
     #[test]
@@ -238,7 +264,7 @@ mod tests {
     #[test]
     fn a_name_that_is_no_host_is_an_error_and_no_panic() {
         let template = UrlTemplate::parse("http://{name}:{port}").expect("a good template");
-        assert!(template.expand(&ServerKey::new("default", "xn--a"), 8080).is_err());
+        assert!(template.expand(&ServerKey::new("default", "xn--a"), 8080, false).is_err());
     }
 
     #[test]

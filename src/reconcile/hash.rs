@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use super::{Database, OnSpecChange, SecretKey, ValidatedServer};
+use super::{ApiTls, Database, OnSpecChange, SecretKey, ValidatedServer};
 
 /// Names the layout of what is hashed; another layout must have another name.
 const LAYOUT: &[u8] = b"dittofs-config-hash/1";
@@ -70,6 +70,12 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
             purpose: "database connection",
         });
     }
+    let mut files = |secret: Option<&str>, keys: &[&str], purpose| {
+        let keys = keys.iter().map(|key| UsedKey { key: (*key).to_owned(), required: true }).collect();
+        uses.extend(secret.map(|name| SecretUse { name: name.to_owned(), keys: Keys::Named(keys), purpose }));
+    };
+    files(server.api_tls.native(), &[ApiTls::CERTIFICATE, ApiTls::KEY], "TLS of the API");
+    files(server.api_tls.mutual(), &[ApiTls::CA], "the CA of the API's clients");
     uses
 }
 
@@ -123,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::build::render;
-    use crate::fixtures::{everything, server};
+    use crate::fixtures::{everything, mutual, secured, server};
     use crate::reconcile::{Metrics, Rollout};
 
     type Secrets = BTreeMap<SecretKey, Vec<u8>>;
@@ -242,16 +248,22 @@ mod tests {
     /// Every Secret key in the pod's environment is in the hash, and the other way round.
     #[test]
     fn the_hash_covers_exactly_what_the_pod_takes_from_secrets() {
-        for server in [server("files").build(), everything("files")] {
+        for server in [server("files").build(), everything("files"), secured("files"), mutual("files")] {
             let input = crate::build::TemplateInput { config_hash: "x", adapters: &[], partition: 0 };
             let set = crate::build::stateful_set(&server, &input);
-            let container = set.spec.unwrap().template.spec.unwrap().containers.remove(0);
+            let mut pod = set.spec.unwrap().template.spec.unwrap();
+            let container = pod.containers.remove(0);
+            let files = pod.volumes.unwrap().into_iter().filter_map(|volume| volume.secret).flat_map(|secret| {
+                let (name, optional) = (secret.secret_name.unwrap(), secret.optional == Some(true));
+                secret.items.unwrap().into_iter().map(move |item| used(&name, &item.key, !optional))
+            });
             let own: Vec<_> = container
                 .env
                 .unwrap()
                 .into_iter()
                 .filter_map(|variable| variable.value_from?.secret_key_ref)
                 .map(|reference| used(&reference.name, &reference.key, reference.optional != Some(true)))
+                .chain(files)
                 .collect();
             assert_eq!(own, flat(&server));
         }

@@ -5,6 +5,7 @@
 
 mod adapters;
 pub mod claims;
+mod api_tls;
 mod diff;
 pub mod drift;
 mod duration;
@@ -28,6 +29,7 @@ mod validated;
 mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
+pub use api_tls::ApiTls;
 pub use diff::diff;
 pub use duration::{DurationError, parse_go_duration};
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};

@@ -4,6 +4,8 @@
 //! one such object must not stop the others. Fills in every default itself, checks all that the CEL rules check, and
 //! collects every problem instead of the first. Pure: the same object gives the same answer.
 
+mod tls;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -48,10 +50,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     let storage = storage(&mut read, &spec);
     let cache = cache(&mut read, &spec);
     let database = database(&mut read, &spec);
-    let api_port = {
-        let control_plane = read.object(&spec, "controlPlane");
-        read.port(&control_plane.child("port"), defaults::API_PORT)
-    };
+    let (api_port, api_tls) = tls::control_plane(&mut read, &spec);
     let ports = {
         let ports = read.object(&spec, "ports");
         ClientPorts {
@@ -78,6 +77,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         database,
         cache,
         api_port,
+        api_tls,
         ports,
         jwt,
         admin,

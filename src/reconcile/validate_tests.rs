@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::reconcile::ApiTls;
 
 fn server(spec: Value) -> Value {
     let mut object = json!({"metadata": {"name": "files", "namespace": "storage", "uid": "0a1b", "generation": 3}});
@@ -23,7 +24,7 @@ fn the_least_gets_every_default() {
     );
     assert_eq!(server.database, Database::Sqlite { path: "/data/controlplane/controlplane.db".to_owned() });
     assert_eq!(server.cache, Cache { size_bytes: 1 << 30, path: "/data/store/block".to_owned() });
-    assert_eq!(server.api_port, 8080);
+    assert_eq!((server.api_port, server.api_tls), (8080, ApiTls::default()));
     assert_eq!(server.ports, ClientPorts { nfs: 2049, smb: 445 });
     assert_eq!(
         server.jwt,

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 
-use super::{Names, ServerKey};
+use super::{ApiTls, Names, ServerKey};
 
 /// A `DittoServer` whose every field was checked, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,8 @@ pub struct ValidatedServer {
     pub cache: Cache,
     /// `spec.controlPlane.port`.
     pub api_port: u16,
+    /// The rest of `spec.controlPlane`.
+    pub api_tls: ApiTls,
     /// `spec.ports`.
     pub ports: ClientPorts,
     /// `spec.identity.jwt`.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{AdapterState, Database, ObservedAdapter, ServiceType, ValidatedServer};
+use super::{AdapterState, ApiTls, Database, ObservedAdapter, ServiceType, ValidatedServer};
 
 /// First port that a process without privileges can listen on.
 const FIRST_UNPRIVILEGED: u16 = 1024;
@@ -53,10 +53,11 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     if server.api_port < FIRST_UNPRIVILEGED {
         found.push(Warning::new("spec.controlPlane.port", &server.api_port, listens));
     }
+    tls_warnings(&server.api_tls, &mut found);
     if let Some(adapters) = observed {
         adapter_warnings(server, adapters, &mut found);
     }
-    if server.service.service_type != ServiceType::ClusterIp {
+    if server.service.service_type != ServiceType::ClusterIp && !server.api_tls.is_spoken() {
         found.push(Warning::new(
             "spec.service.type",
             &server.service.service_type.as_str(),
@@ -69,6 +70,37 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
         found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
     }
     found
+}
+
+/// Fields of `spec.controlPlane` that do nothing as they stand, and a server that lets the operator in no more.
+fn tls_warnings(tls: &ApiTls, found: &mut Vec<Warning>) {
+    let mut warn = |field: &str, value: &Option<String>, advice: &str| {
+        found.push(Warning::new(&format!("spec.controlPlane.{field}"), &value.as_deref().unwrap_or_default(), advice));
+    };
+    if !tls.enabled {
+        let off = "without spec.controlPlane.tls it has no effect; set tls to true, or take it out";
+        if tls.cert_secret.is_some() {
+            warn("certSecretName", &tls.cert_secret, off);
+        }
+        if tls.client_ca_secret.is_some() {
+            warn("clientCASecretName", &tls.client_ca_secret, off);
+        }
+    }
+    if tls.client_cert_secret.is_some() && !tls.is_spoken() {
+        warn(
+            "clientCertSecretName",
+            &tls.client_cert_secret,
+            "without spec.controlPlane.tls and caSecretName it has no effect; set one of them, or take it out",
+        );
+    }
+    if tls.mutual().is_some() && tls.client_cert_secret.is_none() {
+        warn(
+            "clientCASecretName",
+            &tls.client_ca_secret,
+            "the server lets in only clients with a certificate, and the operator has none to show, so that it cannot \
+             follow the adapters; name a Secret with tls.crt and tls.key in spec.controlPlane.clientCertSecretName",
+        );
+    }
 }
 
 fn adapter_warnings(server: &ValidatedServer, adapters: &[ObservedAdapter], found: &mut Vec<Warning>) {
@@ -175,6 +207,31 @@ mod tests {
         for (service_type, doubtful) in [("LoadBalancer", true), ("NodePort", true), ("ClusterIP", false)] {
             let server = server(json!({"service": {"type": service_type}}));
             assert_eq!(!warnings(&server, None).is_empty(), doubtful, "{service_type}");
+        }
+        for tls in [json!({"tls": true, "certSecretName": "c"}), json!({"caSecretName": "mesh"})] {
+            let server = server(json!({"service": {"type": "LoadBalancer"}, "controlPlane": tls}));
+            assert_eq!(fields(&server, None), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn names_of_tls_that_do_nothing_are_doubtful_each_by_itself() {
+        for (control_plane, doubtful) in [
+            (json!({"certSecretName": "c"}), vec!["spec.controlPlane.certSecretName"]),
+            (json!({"clientCASecretName": "c"}), vec!["spec.controlPlane.clientCASecretName"]),
+            (json!({"clientCertSecretName": "c"}), vec!["spec.controlPlane.clientCertSecretName"]),
+            (json!({"clientCertSecretName": "c", "caSecretName": "d"}), vec![]),
+            (json!({"tls": true, "certSecretName": "c", "clientCertSecretName": "d"}), vec![]),
+            (
+                json!({"tls": true, "certSecretName": "c", "clientCASecretName": "d"}),
+                vec!["spec.controlPlane.clientCASecretName"],
+            ),
+            (
+                json!({"tls": true, "certSecretName": "c", "clientCASecretName": "d", "clientCertSecretName": "e"}),
+                vec![],
+            ),
+        ] {
+            assert_eq!(fields(&server(json!({"controlPlane": control_plane})), None), doubtful, "{control_plane}");
         }
     }
 }

@@ -32,14 +32,14 @@ use super::trace::Tracer;
 const FLUSH: Duration = Duration::from_secs(5);
 /// Least time between two log lines about the export.
 const QUIET: Duration = Duration::from_mins(1);
-/// Spans that wait for the collector at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` is set. Half of the SDK's default, and
+/// Spans that wait for the collector at most, unless `OTEL_BSP_MAX_QUEUE_SIZE` is set. An eighth of the SDK's default, and
 /// sent in smaller batches and sooner: a fleet that starts makes thousands of spans in seconds, and each that waits costs
 /// a kilobyte.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 /// Spans in one export, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` is set.
-const BATCH: usize = 128;
+const BATCH: usize = 64;
 /// Longest time between two exports, unless `OTEL_BSP_SCHEDULE_DELAY` is set.
-const DELAY: Duration = Duration::from_secs(2);
+const DELAY: Duration = Duration::from_secs(1);
 /// `OTEL_TRACES_SAMPLER` values that the SDK can honour.
 const SAMPLERS: [&str; 6] = [
     "always_on",

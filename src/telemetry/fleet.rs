@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::metrics::table::{ADAPTERS, CONDITIONS, PHASES, PROBLEMS, RECONCILERS, SERVER_RESULTS, TRUTHS, WRITTEN};
+use super::metrics::table::{
+    ADAPTERS, CONDITIONS, PHASES, PROBLEMS, RECONCILERS, SERVER_PURPOSES, SERVER_RESULTS, TRUTHS, WRITTEN,
+};
 use crate::reconcile::{ServerKey, Slot};
 
 /// Polling intervals after which something that should have followed is late.
@@ -43,6 +45,8 @@ pub struct ServerState {
     pub conditions: [Option<usize>; CONDITIONS.len()],
     /// For each of `RECONCILERS` since when it fails.
     pub failing: [Option<Duration>; RECONCILERS.len()],
+    /// For each of `SERVER_PURPOSES` when its certificate expires, in seconds since 1970.
+    pub certificates: [Option<i64>; SERVER_PURPOSES.len()],
     /// For each of `RECONCILERS` its slot.
     pub slots: [Slot; RECONCILERS.len()],
 }
@@ -182,6 +186,8 @@ pub struct Sums {
     pub failing: [u32; RECONCILERS.len()],
     /// The longest of them.
     pub failing_oldest: [Duration; RECONCILERS.len()],
+    /// For each of `SERVER_PURPOSES` when the first certificate expires.
+    pub certificates: [Option<i64>; SERVER_PURPOSES.len()],
     /// Slots that are not idle, by actor.
     pub running: [u32; RECONCILERS.len()],
     /// Slots that are dirty, by actor.
@@ -213,6 +219,9 @@ impl Sums {
             *oldest = (*oldest).max(now.saturating_sub(since));
         }
         self.held += u32::from(state.held);
+        for (first, one) in self.certificates.iter_mut().zip(state.certificates) {
+            *first = first.iter().copied().chain(one).min();
+        }
         for actor in 0..RECONCILERS.len() {
             if let Some(since) = state.failing[actor] {
                 self.failing[actor] += 1;

@@ -20,7 +20,7 @@ use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
 use super::table::{Attribute, QUIET_DECISIONS};
 
 /// Spans that wait for the decision about their trace, in all traces together.
-pub const WAITING_MAX: usize = 2048;
+pub const WAITING_MAX: usize = 512;
 
 /// Where chosen spans go; a queue that drops rather than waits.
 pub trait Sink: Send + Sync + fmt::Debug {

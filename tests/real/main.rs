@@ -22,5 +22,6 @@ mod runbooks;
 mod seeded;
 mod services;
 mod supervision;
+mod tls;
 mod traces;
 mod volumes;

@@ -3,6 +3,7 @@
 mod accounts;
 mod modes;
 mod pace;
+mod tls;
 
 use std::time::Duration;
 

@@ -12,8 +12,8 @@ use super::family::{Value, info, scrape};
 use super::process::Process;
 use super::table as rows;
 use super::table::{
-    ADAPTERS, CONDITIONS, MetricDef, PHASES, PROBLEMS, PURPOSES, RECONCILERS, SERVER_RESULTS, SPAN_LOSSES, TRUTHS,
-    TURNS, WATCHED, WORKERS, WRITTEN,
+    ADAPTERS, CONDITIONS, MetricDef, PHASES, PROBLEMS, PURPOSES, RECONCILERS, SERVER_PURPOSES, SERVER_RESULTS,
+    SPAN_LOSSES, TRUTHS, TURNS, WATCHED, WORKERS, WRITTEN,
 };
 use super::{State, locked};
 use crate::reconcile::ServerKey;
@@ -97,7 +97,11 @@ impl Collected {
         let dropped = spans.map_or([0; SPAN_LOSSES.len()], |spans| spans.dropped());
         by_word(e, &rows::SPANS_DROPPED, SPAN_LOSSES, dropped.map(count))?;
         let certificates = *locked(&state.certificates);
-        let expiries = PURPOSES.iter().zip(certificates).filter_map(|(purpose, at)| Some(([(*purpose).into()], at?)));
+        let own = PURPOSES.iter().copied().zip(certificates);
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
+        let of_servers = locked(&state.fleet).sums(now).certificates.map(|at| at.map(|at| at as f64));
+        let all = own.chain(SERVER_PURPOSES.into_iter().zip(of_servers));
+        let expiries = all.filter_map(|(purpose, at)| Some(([purpose.into()], at?)));
         scrape(e, &rows::CERTIFICATE_EXPIRY, expiries)?;
         info(e, &rows::BUILD, [env!("CARGO_PKG_VERSION").into()])
     }

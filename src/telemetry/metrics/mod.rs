@@ -486,6 +486,11 @@ impl Metrics {
         }
     }
 
+    /// What is known of the certificates of a server's API, in the order of [`table::SERVER_PURPOSES`].
+    pub fn api_certificates(&self, key: &ServerKey, expire: [Option<i64>; table::SERVER_PURPOSES.len()]) {
+        locked(&self.0.state.fleet).update(key, |state| state.certificates = expire);
+    }
+
     /// Where spans are counted from now on.
     pub fn count_spans_of(&self, counts: Arc<dyn SpanCounts>) {
         *locked(&self.0.state.spans) = Some(counts);

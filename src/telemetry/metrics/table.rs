@@ -132,6 +132,13 @@ pub const POLL_RESULTS: &[&str] = &[
     "admin-unauthorized",
     "admin-secret-missing",
     "vault",
+    "tls-secret",
+    "tls-untrusted",
+    "tls-expired",
+    "tls-wrong-name",
+    "tls-client-certificate",
+    "tls-not-spoken",
+    "tls-failed",
     "panicked",
 ];
 /// Values of `problem` of a server whose polls fail.
@@ -217,7 +224,9 @@ pub const WATCH_EVENT_TYPES: &[&str] = &["applied", "deleted"];
 pub const WATCH_WHYS: &[&str] =
     &["opened", "ended-early", "refused", "unreachable", "timeout", "expired", "malformed", "crd-missing"];
 /// Values of `purpose` of a certificate.
-pub const PURPOSES: &[&str] = &["webhook", "metrics"];
+pub const PURPOSES: &[&str] = &["webhook", "metrics", "api", "api-client"];
+/// Those of them that are certificates of servers.
+pub const SERVER_PURPOSES: [&str; 2] = ["api", "api-client"];
 /// Values of `result` of a server's polls.
 pub const SERVER_RESULTS: &[&str] = &["unchanged", "changed", "failed"];
 /// Values of `class` of a turn.
@@ -443,8 +452,8 @@ table! {
         "Spans that were lost",
         "Traces have holes; nothing else suffers. The collector is slow or down: the log has one line a minute about it; check the OTEL_EXPORTER_OTLP_* variables.");
     CERTIFICATE_EXPIRY = row("dittofs_operator_certificate_expiry_timestamp_seconds", Gauge, Seconds,
-        &[label("purpose", PURPOSES, "")],
-        "When a certificate that the operator serves expires, in seconds since 1970; no series without one",
+        &[label("purpose", PURPOSES, "`webhook`, `metrics`: the operator's own; `api`: shown by a server's API; `api-client`: shown to one")],
+        "When a certificate expires, the first of a purpose, in seconds since 1970; no series without one",
         "Renew it: `- time()` says how long is left.");
 
     // The process.

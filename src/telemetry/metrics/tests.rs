@@ -68,6 +68,7 @@ fn everything(per_server: bool) -> Metrics {
     metrics.dittofs_unanswered("list-adapters", "broken", TICK);
     metrics.token_refreshed(TokenOutcome::Refused);
     metrics.certificate("webhook", 2e9);
+    metrics.api_certificates(&files, [Some(2_100_000_000), None]);
     metrics.count_spans_of(Arc::new(Spans));
     metrics
 }
@@ -166,6 +167,7 @@ async fn values_are_those_that_were_told() {
         "dittofs_operator_dittofs_requests_total{operation=\"login\",code=\"401\"} 1",
         "dittofs_operator_spans_dropped_total{reason=\"undecided\"} 3.0",
         "dittofs_operator_certificate_expiry_timestamp_seconds{purpose=\"webhook\"} 2000000000.0",
+        "dittofs_operator_certificate_expiry_timestamp_seconds{purpose=\"api\"} 2100000000.0",
         concat!("dittofs_operator_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "dittofs_operator_server_phase{server_namespace=\"ns-of-it\",server=\"files\",phase=\"Running\"} 1.0",
         "dittofs_operator_server_polls_total{server_namespace=\"ns-of-it\",server=\"files\",result=\"failed\"} 1.0",

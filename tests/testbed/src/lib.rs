@@ -6,6 +6,7 @@
 
 pub mod audit;
 mod backend;
+pub mod certs;
 pub mod cluster;
 pub mod dittofs;
 pub mod jaeger;

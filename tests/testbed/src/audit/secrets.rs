@@ -49,9 +49,20 @@ fn values_of(secret: &Value) -> Vec<Canary> {
     data.filter(|(key, _)| !PUBLIC_KEYS.contains(&key.as_str()))
         .filter_map(|(key, value)| {
             let value = String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok()?;
-            (value.len() >= SHORTEST).then(|| Canary { origin: format!("Secret {name}, key {key}"), value })
+            Some((format!("Secret {name}, key {key}"), value))
+        })
+        .flat_map(|(origin, value)| {
+            parts(&value).into_iter().map(move |value| Canary { origin: origin.clone(), value })
         })
         .collect()
+}
+
+/// The value, and each line of a private key: a part of one is as bad as the whole.
+fn parts(value: &str) -> Vec<String> {
+    let lines = value.lines().filter(|line| !line.starts_with("-----"));
+    let key = value.starts_with("-----BEGIN") && value.contains("PRIVATE KEY");
+    let all = [value].into_iter().chain(lines.filter(|_| key));
+    all.filter(|part| part.len() >= SHORTEST).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -69,5 +80,13 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].origin.as_str(), found[0].value.as_str()), ("Secret s, key password", "hunter2hunter2"));
         assert!(!format!("{found:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn each_line_of_a_private_key_is_a_canary() {
+        let pem = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqG\nSM49AgEGCCqGSM49\n-----END PRIVATE KEY-----\n";
+        let found = values_of(&json!({"metadata": {"name": "s"}, "data": {"tls.key": STANDARD.encode(pem)}}));
+        let values: Vec<&str> = found.iter().map(|canary| canary.value.as_str()).collect();
+        assert_eq!(values, [pem, "MIGHAgEAMBMGByqG", "SM49AgEGCCqGSM49"]);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,13 +17,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::api::{self, Call};
 use super::body::{self, AnswerBody, Content};
 use super::clock::Now;
+use super::door::welcome;
 use super::fault::Mode;
 use super::log::{Caller, Flight, Record};
 use super::reply::Reply;
@@ -56,6 +59,12 @@ impl Hub {
         locked(&self.servers).values().cloned().collect()
     }
 
+    /// The server that has a certificate, when just one has.
+    pub(super) fn only_one_with_tls(&self) -> Option<Arc<Server>> {
+        let mut found = self.servers().into_iter().filter(|server| server.tls().is_some());
+        found.next().filter(|_| found.next().is_none())
+    }
+
     pub(super) fn set_admin_source(&self, source: AdminSource) {
         *locked(&self.admin_source) = Some(source);
     }
@@ -78,7 +87,7 @@ pub(super) async fn accept(listener: TcpListener, hub: Arc<Hub>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => { connections.spawn(converse(stream, Arc::clone(&hub))); }
+                Ok((stream, _)) => { connections.spawn(welcome(stream, Arc::clone(&hub))); }
                 // Out of file descriptors: some come back when connections end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -87,15 +96,23 @@ pub(super) async fn accept(listener: TcpListener, hub: Arc<Hub>) {
     }
 }
 
-async fn converse(stream: TcpStream, hub: Arc<Hub>) {
-    // Answers are small and written at once: nothing is gained by waiting for more.
-    let _ = stream.set_nodelay(true);
+/// Answers the requests of one connection, over TLS with `secure` when that is a server. `reset` makes its closing an
+/// abrupt one.
+pub(super) async fn converse<S>(
+    stream: S,
+    hub: Arc<Hub>,
+    secure: Option<Arc<Server>>,
+    reset_by: impl FnOnce(S) -> io::Result<()>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let over_tls = secure.is_some();
     let reset = Arc::new(Notify::new());
     let resetting = Arc::clone(&reset);
     let service = service_fn(move |request| {
         let (hub, reset) = (Arc::clone(&hub), Arc::clone(&resetting));
         async move {
-            let Some(response) = serve(&hub, request).await else {
+            let Some(response) = serve(&hub, request, over_tls).await else {
                 reset.notify_one();
                 return std::future::pending().await;
             };
@@ -103,23 +120,33 @@ async fn converse(stream: TcpStream, hub: Arc<Hub>) {
         }
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let changed = async {
+        match &secure {
+            Some(server) => server.tls_changed.notified().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         _ = &mut connection => {}
+        () = changed => {}
         () = reset.notified() => {
-            // Without linger, closing sends RST.
-            let _ = connection.into_parts().io.into_inner().set_zero_linger();
+            let _ = reset_by(connection.into_parts().io.into_inner());
         }
     }
 }
 
 /// The answer to one request; none when the connection is to be reset.
-async fn serve(hub: &Hub, request: Request<Incoming>) -> Option<Response<AnswerBody>> {
+async fn serve(hub: &Hub, request: Request<Incoming>, over_tls: bool) -> Option<Response<AnswerBody>> {
     let (head, body) = request.into_parts();
     let Some(Route { namespace, name, path }) = route(&head.uri, &head.headers) else {
         let reply = Reply::text(StatusCode::NOT_FOUND, "no server in this address");
         return Some(respond(&reply, None));
     };
     let server = hub.server(&namespace, &name);
+    if server.tls().is_some() && !over_tls {
+        let reply = Reply::text(StatusCode::BAD_REQUEST, "Client sent an HTTP request to an HTTPS server.");
+        return Some(respond(&reply, None));
+    }
     let authorization = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     // Made before the request can be seen in the log: who sees it there and restarts the server ends it.
     let restarted = server.restarted.notified();

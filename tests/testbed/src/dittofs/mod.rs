@@ -4,7 +4,8 @@
 //! Owns its servers' state, in memory; touches nothing outside the process but its port on 127.0.0.1. Which server a
 //! request is for is told by the path `/NAMESPACE/NAME/…` ([`StandIn::url_template`]), or by the host
 //! `NAME-api.NAMESPACE.svc…` when the stand-in is a client's HTTP proxy. A server comes to be, fresh, when it is first
-//! asked or named.
+//! asked or named. One that was given a certificate ([`ServerHandle::set_tls`]) speaks TLS alone; the client says by SNI
+//! whom it wants.
 //!
 //! Guarantees: whatever the real server was recorded to answer, a server in [`Mode::Normal`] answers; a fault touches
 //! the requests of its own server and scope only; tokens and passwords appear in no log, `Debug` or error.
@@ -29,6 +30,7 @@ mod api;
 mod body;
 mod clock;
 mod database;
+mod door;
 mod fault;
 mod listener;
 mod log;
@@ -81,7 +83,7 @@ impl StandIn {
         Ok(Self { address, hub, task })
     }
 
-    /// Where it listens: an `HTTP_PROXY` is `http://` and this.
+    /// Where it listens: an `HTTP_PROXY` or `HTTPS_PROXY` is `http://` and this.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -20,18 +20,20 @@ pub(super) fn route(uri: &Uri, headers: &HeaderMap) -> Option<Route> {
 }
 
 fn by_host(host: &str, path: &str) -> Option<Route> {
+    let (namespace, name) = server_of_host(host)?;
+    let path = if path.is_empty() { "/" } else { path };
+    Some(Route { namespace: namespace.to_owned(), name: name.to_owned(), path: path.to_owned() })
+}
+
+/// Namespace and name in `NAME-api.NAMESPACE.svc…`.
+pub(super) fn server_of_host(host: &str) -> Option<(&str, &str)> {
     let host = host.split(':').next().unwrap_or_default().trim_end_matches('.');
     let mut labels = host.splitn(3, '.');
     let name = labels.next()?.strip_suffix("-api")?;
     let namespace = labels.next()?;
     let domain = labels.next()?;
     let in_cluster = domain == "svc" || domain.starts_with("svc.");
-    let path = if path.is_empty() { "/" } else { path };
-    (in_cluster && !name.is_empty() && !namespace.is_empty()).then(|| Route {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        path: path.to_owned(),
-    })
+    (in_cluster && !name.is_empty() && !namespace.is_empty()).then_some((namespace, name))
 }
 
 fn by_path(path: &str) -> Option<Route> {

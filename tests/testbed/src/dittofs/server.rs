@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::ServerConfig;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -14,6 +15,7 @@ use super::fault::{Faults, Mode, Scope};
 use super::locked;
 use super::log::{Record, RequestLog};
 use super::token::{Role, Tokens};
+use crate::certs::Issued;
 
 /// How long an adapter that was just made, or whose server just started, answers running false.
 const START_DELAY: Duration = Duration::from_millis(200);
@@ -55,6 +57,9 @@ pub(super) struct Server {
     pub(super) log: Arc<RequestLog>,
     /// Tells what waits for an answer that the server was restarted.
     pub(super) restarted: Notify,
+    tls: Mutex<Option<Arc<ServerConfig>>>,
+    /// Ends the connections: the server has another certificate.
+    pub(super) tls_changed: Notify,
 }
 
 impl Server {
@@ -65,7 +70,14 @@ impl Server {
             state: Mutex::new(State::fresh(Now::read())),
             log: Arc::new(RequestLog::new()),
             restarted: Notify::new(),
+            tls: Mutex::default(),
+            tls_changed: Notify::new(),
         }
+    }
+
+    /// How it speaks TLS; None when it does not.
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        locked(&self.tls).clone()
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -104,6 +116,18 @@ impl ServerHandle {
     /// The DittoServer's name that it stands for.
     pub fn name(&self) -> &str {
         &self.server.name
+    }
+
+    // --- TLS
+
+    /// The server is started anew with this certificate, and speaks TLS alone; with `clients`, the PEM of a CA, it lets
+    /// in only clients with a certificate of that CA.
+    ///
+    /// # Panics
+    /// When it is no certificate with its key.
+    pub fn set_tls(&self, certificate: &Issued, clients: Option<&str>) {
+        *locked(&self.server.tls) = Some(certificate.server_config(clients));
+        self.server.tls_changed.notify_waiters();
     }
 
     // --- accounts
