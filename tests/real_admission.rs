@@ -98,7 +98,8 @@ async fn the_api_server_judges_each_case_and_each_update_as_the_table_says() {
         assert!(created.status.is_success(), "{}: {}", update.name, created.message);
         if let Some(volumes) = &update.volumes {
             let status = json!({"status": {"volumes": volumes}});
-            let patched = namespace.cluster().patch_subresource(resources::SERVERS, namespace.name(), &name, "status", &status);
+            let patched =
+                namespace.cluster().patch_subresource(resources::SERVERS, namespace.name(), &name, "status", &status);
             patched.await.expect("the status is accepted");
         }
         let mut changed = namespace.get(resources::SERVERS, &name).await.expect("an answer").expect("it is there");

@@ -322,7 +322,12 @@ impl Run {
                 Plan::StorageChanged(why) => {
                     let note = format!("StatefulSet {name} is left as it is: {why}");
                     if let Some(again) = self.trouble.failed(&format!("StatefulSet {name}")) {
-                        warn!(namespace, name = self.key.name, why, "the StatefulSet cannot follow spec.storage{again}");
+                        warn!(
+                            namespace,
+                            name = self.key.name,
+                            why,
+                            "the StatefulSet cannot follow spec.storage{again}"
+                        );
                         let (reason, action) = (Reason::ReconcileFailed, "ReconcileStatefulSet");
                         self.deps.event_again(&about, reason, action, note.clone(), related, again.times);
                     }

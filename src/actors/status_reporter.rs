@@ -21,7 +21,9 @@ use super::messages::{Cause, Fact, Poke, Report, Role, Stop};
 use super::specs::Spec;
 use super::trouble::Trouble;
 use crate::cluster::{CrRef, Reason};
-use crate::reconcile::status::{ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, VolumesFact, derive, patch};
+use crate::reconcile::status::{
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, VolumesFact, derive, patch,
+};
 use crate::reconcile::{ObservedAdapter, ServerKey, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;
 

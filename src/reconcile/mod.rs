@@ -4,8 +4,8 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod adapters;
-pub mod claims;
 mod api_tls;
+pub mod claims;
 mod diff;
 pub mod drift;
 mod duration;

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::stateful_set::{HashInput, Input, Plan, plan};
 use super::{
-    AdapterState, Decision, Keys, ObservedAdapter, SecretKey, ValidatedServer, config_hash, decide, generation_for_hash,
-    meta, plan_services, secrets_used, validate,
+    AdapterState, Decision, Keys, ObservedAdapter, SecretKey, ValidatedServer, config_hash, decide,
+    generation_for_hash, meta, plan_services, secrets_used, validate,
 };
 use crate::build::{config_map, render};
 
@@ -54,7 +54,10 @@ fn servers() -> Vec<(&'static str, Value)> {
     });
     vec![
         ("minimal", json!({"storage": {"metadataSize": "10Gi"}})),
-        ("content", json!({"storage": {"metadataSize": "10Gi", "contentSize": "100Gi"}, "fileService": {"enabled": false}})),
+        (
+            "content",
+            json!({"storage": {"metadataSize": "10Gi", "contentSize": "100Gi"}, "fileService": {"enabled": false}}),
+        ),
         ("everything", everything),
     ]
 }
@@ -133,7 +136,9 @@ fn make(folder: &Path) {
         let validated = validate(&server).expect("a valid server");
         let secrets = secrets_used(&validated).into_iter().flat_map(|used| {
             let Keys::Named(keys) = used.keys else { return Vec::new() };
-            keys.into_iter().map(|key| (format!("{}/{}", used.name, key.key), format!("value-of-{}", key.key))).collect()
+            keys.into_iter()
+                .map(|key| (format!("{}/{}", used.name, key.key), format!("value-of-{}", key.key)))
+                .collect()
         });
         let adapters = BTreeMap::from([("nfs".to_owned(), 12049), ("smb".to_owned(), 1445)]);
         let mut left = Left { server, secrets: secrets.collect(), adapters, objects: Vec::new() };

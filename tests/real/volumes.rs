@@ -80,10 +80,16 @@ async fn a_larger_size_grows_the_claims_to_the_end_and_no_pod_starts() {
     }
 
     driver(&bed, true, "FileSystemResizePending").await;
-    bed.world.apply_server("files", &json!({"storage": {"metadataSize": "2Gi", "contentSize": "1500Mi"}})).await.expect("larger");
-    let told = bed.wait_message("files", "VolumesReady", "False", "metadata grows from 1Gi to 2Gi (FileSystemResizePending").await;
+    bed.world
+        .apply_server("files", &json!({"storage": {"metadataSize": "2Gi", "contentSize": "1500Mi"}}))
+        .await
+        .expect("larger");
+    let told = bed
+        .wait_message("files", "VolumesReady", "False", "metadata grows from 1Gi to 2Gi (FileSystemResizePending")
+        .await;
     let message = condition(&told, "VolumesReady").expect("the condition")["message"].to_string();
-    bed.wait_message("files", "VolumesReady", "False", "content grows from 1Gi to 1500Mi (FileSystemResizePending").await;
+    bed.wait_message("files", "VolumesReady", "False", "content grows from 1Gi to 1500Mi (FileSystemResizePending")
+        .await;
     assert!(!message.contains("controlplane"), "{message}");
     bed.wait_condition("files", "VolumesReady", "False", "VolumeExpanding").await;
     bed.wait_event_once("VolumeExpanding", "metadata-files-0 is asked to grow from 1Gi to 2Gi").await;
@@ -195,7 +201,10 @@ async fn a_class_without_expansion_is_reported_with_a_remedy_and_not_tried_for_e
     let cluster = bed.world.cluster();
     let name = format!("{}-classes", bed.world.namespace().name());
     let rules = json!([{"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["get"]}]);
-    cluster.create(resources::CLUSTER_ROLES, "", &json!({"metadata": {"name": name}, "rules": rules})).await.expect("a role");
+    cluster
+        .create(resources::CLUSTER_ROLES, "", &json!({"metadata": {"name": name}, "rules": rules}))
+        .await
+        .expect("a role");
     let binding = json!({"metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": bed.world.operator().user()}]});
@@ -220,7 +229,13 @@ async fn a_class_without_expansion_is_reported_with_a_remedy_and_not_tried_for_e
     // The class allows it now; the next look at the server sees that.
     let allowed = json!({"allowVolumeExpansion": true});
     cluster.patch(resources::STORAGE_CLASSES, "", &name, &allowed).await.expect("the class is changed");
-    bed.world.apply_server("files", &json!({"storage": {"controlPlaneSize": "1Gi"}, "adapterDiscovery": {"stopGracePeriod": "36s"}})).await.expect("a change");
+    bed.world
+        .apply_server(
+            "files",
+            &json!({"storage": {"controlPlaneSize": "1Gi"}, "adapterDiscovery": {"stopGracePeriod": "36s"}}),
+        )
+        .await
+        .expect("a change");
     wait_volume(&bed, "metadata", "2Gi").await;
     bed.world.wait_ready("files").await.expect("ready");
     bed.finish(1).await;
@@ -249,7 +264,13 @@ async fn what_the_api_server_or_the_driver_refuses_is_reported_and_can_be_taken_
     spec["storage"] = json!({"metadataSize": "1Gi"});
     bed.ready_server("other", &spec).await;
     bed.world.apply_server("other", &sized("2Gi")).await.expect("larger");
-    bed.wait_message("other", "VolumesReady", "False", "does not grow from 1Gi to 2Gi (ControllerResizeError: held back").await;
+    bed.wait_message(
+        "other",
+        "VolumesReady",
+        "False",
+        "does not grow from 1Gi to 2Gi (ControllerResizeError: held back",
+    )
+    .await;
     bed.wait_condition("other", "VolumesReady", "False", "VolumeExpansionFailed").await;
     bed.wait_event_once("VolumeExpansionFailed", "ControllerResizeError").await;
     driver(&bed, false, "").await;

@@ -67,12 +67,17 @@ impl Run {
             let to = match cached.as_deref().map(|claim| standing(claim, &wish.size)) {
                 Some(Standing::Ask { to, .. }) => to,
                 Some(Standing::Growing { has, asks, how, failed: true }) => {
-                    let note = format!("it does not grow from {has} to {asks} ({how}); see kubectl describe pvc {}", wish.name);
+                    let note = format!(
+                        "it does not grow from {has} to {asks} ({how}); see kubectl describe pvc {}",
+                        wish.name
+                    );
                     self.cannot(server, wish, &note);
                     continue;
                 }
                 // One without our labels is in no cache; it is in the way only of a size that differs.
-                None if has_pod(&set) && claims::template_size(&set, wish.volume) != Some(&wish.size) => wish.size.clone(),
+                None if has_pod(&set) && claims::template_size(&set, wish.volume) != Some(&wish.size) => {
+                    wish.size.clone()
+                }
                 _ => continue,
             };
             let known = before.refused.get(claim).filter(|(size, _)| *size == to);
@@ -110,7 +115,14 @@ impl Run {
         if !claims::is_more(size, before) {
             return;
         }
-        info!(namespace = self.key.namespace, name = self.key.name, claim = wish.name, from = before, to = size, "a claim has grown");
+        info!(
+            namespace = self.key.namespace,
+            name = self.key.name,
+            claim = wish.name,
+            from = before,
+            to = size,
+            "a claim has grown"
+        );
         let note = format!("Claim {} has grown from {before} to {size}", wish.name);
         let related = Some((Kind::Claim, wish.name.clone()));
         self.deps.event(&self.about(server), Reason::VolumeExpanded, "ResizeClaim", note, related);
@@ -119,7 +131,13 @@ impl Run {
     /// Tells why a claim does not get its size, as often as failures are told.
     fn cannot(&mut self, server: &ValidatedServer, wish: &Wish, why: &str) {
         if let Some(again) = self.trouble.failed(&format!("Claim {}", wish.name)) {
-            warn!(namespace = self.key.namespace, name = self.key.name, claim = wish.name, why, "a claim cannot get its size{again}");
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                claim = wish.name,
+                why,
+                "a claim cannot get its size{again}"
+            );
             let note = format!("Claim {}: {why}", wish.name);
             let related = Some((Kind::Claim, wish.name.clone()));
             let (about, reason) = (self.about(server), Reason::VolumeExpansionFailed);
@@ -178,7 +196,16 @@ impl Run {
     fn asked(&mut self, server: &ValidatedServer, wish: &Wish, has: &str, asks: &str, to: &str, grows: bool) {
         let name = &wish.name;
         let cause = self.cause.as_str();
-        info!(namespace = self.key.namespace, name = self.key.name, claim = name, has, from = asks, to, cause, "resized a claim");
+        info!(
+            namespace = self.key.namespace,
+            name = self.key.name,
+            claim = name,
+            has,
+            from = asks,
+            to,
+            cause,
+            "resized a claim"
+        );
         let note = if grows {
             format!("Claim {name} is asked to grow from {has} to {to}")
         } else {

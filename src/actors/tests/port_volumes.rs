@@ -109,8 +109,13 @@ fn a_larger_size_is_asked_of_the_claim_and_nothing_else_is_written() {
             address.do_send(poke(CauseKind::ObjectChanged));
             pass(1.0).await;
         }
-        let told: Vec<String> =
-            bench.api.events().into_iter().filter(|(reason, _)| reason == "VolumeExpanded").map(|(_, note)| note).collect();
+        let told: Vec<String> = bench
+            .api
+            .events()
+            .into_iter()
+            .filter(|(reason, _)| reason == "VolumeExpanded")
+            .map(|(_, note)| note)
+            .collect();
         assert_eq!(told, ["Claim metadata-files-0 has grown from 1Gi to 2Gi"]);
         assert_eq!(bench.api.writes().len(), writes + 1);
     });

@@ -395,7 +395,9 @@ fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
     assert_eq!(condition_of(&whole, "Ready")["status"], "True");
 
     // On its way, also before it was asked; nobody is told that all is as specified.
-    for (asks, has, words) in [("7Gi", "5Gi", "grows from 5Gi to 10Gi"), ("10Gi", "5Gi", "grows from 5Gi to 10Gi (its driver")] {
+    for (asks, has, words) in
+        [("7Gi", "5Gi", "grows from 5Gi to 10Gi"), ("10Gi", "5Gi", "grows from 5Gi to 10Gi (its driver")]
+    {
         let (sizes, status, reason, message, whole) = standing(&with(asks, has));
         assert_eq!(sizes["metadata"], has);
         assert_eq!((status.as_str(), reason.as_str()), ("False", "VolumeExpanding"));
@@ -412,7 +414,10 @@ fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
         w.volumes = Some(VolumesFact { refused: [("metadata", "no class".to_owned())].into() });
     });
     let (_, status, reason, message, whole) = standing(&refused);
-    assert_eq!((status.as_str(), reason.as_str(), message.as_str()), ("False", "VolumeExpansionFailed", "claim metadata: no class"));
+    assert_eq!(
+        (status.as_str(), reason.as_str(), message.as_str()),
+        ("False", "VolumeExpansionFailed", "claim metadata: no class")
+    );
     assert_eq!(condition_of(&whole, "Ready")["status"], "False");
     // A successor says the same until it has looked itself, and until its claims are listed.
     for unknowing in [

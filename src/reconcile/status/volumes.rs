@@ -27,8 +27,12 @@ pub(super) fn sizes(seen: &Observed<'_>, status: &mut Map<String, Value>) {
 pub(super) fn drop_gone(previous: Option<&Map<String, Value>>, patch: &mut Map<String, Value>) -> bool {
     let before = previous.and_then(|previous| previous.get("volumes")?.as_object());
     let Some(after) = patch.get_mut("volumes").and_then(Value::as_object_mut) else { return false };
-    let gone: Vec<String> =
-        before.into_iter().flatten().map(|(claim, _)| claim.clone()).filter(|claim| !after.contains_key(claim)).collect();
+    let gone: Vec<String> = before
+        .into_iter()
+        .flatten()
+        .map(|(claim, _)| claim.clone())
+        .filter(|claim| !after.contains_key(claim))
+        .collect();
     for claim in &gone {
         after.insert(claim.clone(), Value::Null);
     }
@@ -39,7 +43,8 @@ pub(super) fn condition(seen: &Observed<'_>) -> Condition {
     let unknown = || carried_or_unknown(seen, KIND, "NotListedYet", "The claims were not listed yet");
     let Some(known) = seen.claims else { return unknown() };
     let Ok(server) = seen.server else {
-        return carried(seen, KIND).unwrap_or_else(|| made(KIND, Truth::Unknown, "SpecInvalid", "No size is asked for"));
+        return carried(seen, KIND)
+            .unwrap_or_else(|| made(KIND, Truth::Unknown, "SpecInvalid", "No size is asked for"));
     };
     let mut failed = Vec::new();
     let mut growing = Vec::new();
