@@ -231,13 +231,14 @@ pub fn stays_set(parent: &str, field: &str) -> Rule {
 
 /// At the root: a size that changes is not less than the claim has (`status.volumes`), or, when that is not known, than
 /// it was. It looks at a change only: a claim that somebody let grow by hand has more than the spec says, and a status
-/// or a finalizer must be written all the same. What cannot be read as a size is left to the field's own rule.
+/// or a finalizer must be written all the same. What cannot be read as a size is left to the field's own rule. A plain
+/// `oldSelf`, which keeps the rule to updates: behind `oldSelf.value()` the API server takes every text for unbounded.
 pub fn volume_keeps(volume: Volume) -> Rule {
     let (field, claim) = (volume.field(), volume.claim());
     let has = |object: &str| {
         format!("has({object}.spec) && has({object}.spec.storage) && has({object}.spec.storage.{field})")
     };
-    let (old, new) = (format!("oldSelf.value().spec.storage.{field}"), format!("self.spec.storage.{field}"));
+    let (old, new) = (format!("oldSelf.spec.storage.{field}"), format!("self.spec.storage.{field}"));
     let known = format!(
         "has(self.status) && has(self.status.volumes) && has(self.status.volumes.{claim}) && \
          isQuantity(self.status.volumes.{claim})"
@@ -245,10 +246,10 @@ pub fn volume_keeps(volume: Volume) -> Rule {
     let less = |than: &str| format!("quantity({new}).isLessThan(quantity({than}))");
     let has_it = format!("self.status.volumes.{claim}");
     Rule::new(format!(
-        "!oldSelf.hasValue() || !({}) || !({}) || {new} == {old} || !isQuantity({new}) || ({known} ? !{} : \
+        "!({}) || !({}) || {new} == {old} || !isQuantity({new}) || ({known} ? !{} : \
          !isQuantity({old}) || !{})",
         has("self"),
-        has("oldSelf.value()"),
+        has("oldSelf"),
         less(&has_it),
         less(&old),
     ))
@@ -258,7 +259,6 @@ pub fn volume_keeps(volume: Volume) -> Rule {
     )))
     .reason(Reason::FieldValueForbidden)
     .field_path(format!(".spec.storage.{field}"))
-    .optional_old_self(true)
 }
 
 /// A claim's size is not 0 and fits.
