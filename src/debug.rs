@@ -79,6 +79,7 @@ impl Debug {
                 "statefulsets": caches.stateful_sets.is_synced(),
                 "services": caches.services.is_synced(),
                 "configmaps": caches.config_maps.is_synced(),
+                "pods": caches.pods.is_synced(),
             },
         });
         picture["servers"] = match timeout(PATIENCE, self.supervisor.send(Census)).await {

@@ -14,8 +14,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::reconcile::{
-    Admin, ApiTls, Cache, ClientPorts, Database, Jwt, Logging, Metrics, OnPortChange, OnSpecChange, PodSettings,
-    Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Admin, ApiTls, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, ServerKey, ServiceSettings,
+    ServiceType, SnapshotPolicy, Storage, ValidatedServer,
 };
 
 /// A server under construction.
@@ -24,7 +25,6 @@ pub(crate) struct ServerFixture(ValidatedServer);
 
 /// A server called `name` with nothing set but what is required.
 pub(crate) fn server(name: &str) -> ServerFixture {
-    let settings = ServiceSettings { service_type: ServiceType::LoadBalancer, annotations: BTreeMap::new() };
     ServerFixture(ValidatedServer {
         key: ServerKey::new("default", name),
         uid: format!("uid-of-{name}"),
@@ -34,25 +34,34 @@ pub(crate) fn server(name: &str) -> ServerFixture {
         replicas: 1,
         storage: Storage { metadata: "10Gi".into(), content: None, control_plane: "1Gi".into(), class: None },
         database: Database::Sqlite { path: "/data/controlplane/controlplane.db".into() },
+        percona: None,
         cache: Cache { size_bytes: 1 << 30, path: "/data/store/block".into() },
         api_port: 8080,
         api_tls: ApiTls::default(),
         ports: ClientPorts { nfs: 2049, smb: 445 },
         jwt: Jwt { secret: None, access_token_duration: "15m".into(), refresh_token_duration: "168h".into() },
         admin: Admin { username: "admin".into(), password: None },
+        ldap: None,
+        kerberos: None,
         polling_interval: Duration::from_secs(30),
         stop_grace_period: Duration::from_secs(35),
-        adapter_services: settings.clone(),
-        service: settings,
+        adapter_services: ServiceSettings::default(),
+        per_adapter: BTreeMap::new(),
+        api_service: ServiceSettings::default(),
+        api_type_field: "spec.service.type",
+        file_service: ServiceSettings::default(),
         file_service_enabled: true,
+        idle_service_fields: vec![],
         metrics: None,
         logging: Logging { level: "INFO".into(), format: "json".into(), output: "stdout".into() },
         rollout: Rollout { on_port_change: OnPortChange::Deferred, on_spec_change: OnSpecChange::Always },
+        snapshot_policies: vec![],
         termination_grace_period_seconds: 105,
         resources: None,
         security_context: None,
         pod_security_context: None,
         pod: PodSettings::default(),
+        restart_at: None,
     })
 }
 
@@ -77,6 +86,21 @@ impl ServerFixture {
     /// The server.
     pub(crate) fn build(self) -> ValidatedServer {
         self.0
+    }
+}
+
+/// Settings of a load balancer with every field set, its texts marked with `mark`.
+pub(crate) fn service_settings(mark: &str) -> ServiceSettings {
+    let map = |key: &str| BTreeMap::from([(format!("example.com/{key}-{mark}"), format!("{mark}-{key}"))]);
+    ServiceSettings {
+        service_type: ServiceType::LoadBalancer,
+        annotations: map("note"),
+        labels: map("team"),
+        load_balancer_class: Some(format!("example.com/{mark}")),
+        load_balancer_source_ranges: vec!["192.0.2.0/24".into(), "2001:db8::/32".into()],
+        external_traffic_policy: Some("Local"),
+        ip_family_policy: Some("PreferDualStack"),
+        ip_families: vec!["IPv6", "IPv4"],
     }
 }
 
@@ -189,12 +213,22 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.admin = Admin { username: "boss".into(), password: Some(secret("own-admin", "pass")) };
             s.polling_interval = Duration::from_secs(7);
             s.stop_grace_period = Duration::from_secs(41);
-            s.adapter_services =
-                ServiceSettings { service_type: ServiceType::NodePort, annotations: map("adapters", "only") };
-            s.service = ServiceSettings { service_type: ServiceType::ClusterIp, annotations: map("service", "only") };
-            s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into() });
+            let settings =
+                |service_type, annotations| ServiceSettings { service_type, annotations, ..ServiceSettings::default() };
+            s.adapter_services = settings(ServiceType::NodePort, map("adapters", "only"));
+            s.api_service = settings(ServiceType::ClusterIp, map("service", "only"));
+            s.file_service = s.api_service.clone();
+            s.metrics = Some(Metrics { port: 9191, path: "/telemetry".into(), bearer_token: None });
             s.logging = Logging { level: "WARN".into(), format: "text".into(), output: "stderr".into() };
             s.rollout = Rollout { on_port_change: OnPortChange::Immediate, on_spec_change: OnSpecChange::WhenNeeded };
+            s.snapshot_policies = vec![SnapshotPolicy {
+                share: "/archive".into(),
+                interval: "@daily".into(),
+                keep_last: 7,
+                ttl: "720h".into(),
+                enabled: false,
+                name_prefix: "auto".into(),
+            }];
             s.termination_grace_period_seconds = 77;
             s.resources = Some(ResourceRequirements {
                 limits: Some(quantities("2.5", "4096Mi")),
@@ -209,6 +243,75 @@ pub(crate) fn everything(name: &str) -> ValidatedServer {
             s.pod_security_context =
                 Some(PodSecurityContext { run_as_user: Some(1234), run_as_group: Some(5678), ..Default::default() });
             s.pod = pod;
+        })
+        .build()
+}
+
+/// [`everything`] with a directory, Kerberos and a token for the metrics, each value its own.
+pub(crate) fn directory(name: &str) -> ValidatedServer {
+    fn secret(name: &str, key: &str) -> SecretKey {
+        SecretKey { name: name.into(), key: key.into() }
+    }
+    let mut server = everything(name);
+    server.ldap = Some(Ldap {
+        url: "ldaps://dc.example.com:636".into(),
+        start_tls: true,
+        allow_plaintext: false,
+        base_dn: "DC=example,DC=com".into(),
+        bind_dn: "CN=dittofs,DC=example,DC=com".into(),
+        bind_password: Some(secret("ldap-bind", "bind-pass")),
+        user_attr: Some("uid".into()),
+        realm: Some("USERS.EXAMPLE.COM".into()),
+        idmap: Some("rid".into()),
+        nested_groups: true,
+        ca_cert_file: Some("/etc/ssl/ldap.pem".into()),
+        ca_secret: Some(secret("ldap-ca", "bundle.pem")),
+        insecure_skip_verify: false,
+    });
+    server.kerberos = Some(Kerberos {
+        service_principal: Some("nfs/files.example.com@EXAMPLE.COM".into()),
+        realm: Some("EXAMPLE.COM".into()),
+        netbios_domain: Some("EXAMPLE".into()),
+        dns_domain: Some("example.com".into()),
+        keytab: Some(secret("krb-keytab", "nfs.keytab")),
+        krb5_conf_secret: Some(secret("krb-conf", "conf")),
+        krb5_conf: Some(Krb5Conf::Path("/etc/krb5.conf".into())),
+        machine_account: Some(MachineAccount {
+            account_name: Some("FILES$".into()),
+            secret: Some(secret("machine", "machine-pass")),
+            keytab: Some(secret("machine-keytab", "own.keytab")),
+            dc_address: vec!["dc1.example.com".into(), "dc2.example.com:445".into()],
+        }),
+    });
+    if let Some(metrics) = &mut server.metrics {
+        metrics.bearer_token = Some(secret("scrape", "scrape-token"));
+    }
+    server
+}
+
+/// A server with a database of Percona's operator, each value its own.
+pub(crate) fn percona_server(name: &str) -> ValidatedServer {
+    server(name)
+        .namespace("tenant")
+        .uid("5a1e0000-0000-4000-8000-00000000feed")
+        .with(|s| {
+            s.database = Database::Percona;
+            s.percona = Some(Percona {
+                delete_with_server: false,
+                replicas: 3,
+                storage_size: "20480Mi".into(),
+                storage_class: Some("block".into()),
+                database_name: "control".into(),
+                backup: Some(PerconaBackup {
+                    credentials: Some("s3".into()),
+                    bucket: "backups".into(),
+                    endpoint: "s3.example.com".into(),
+                    region: "eu-south-1".into(),
+                    full_schedule: "5 1 * * *".into(),
+                    incr_schedule: "7 * * * *".into(),
+                    retention_days: 9,
+                }),
+            });
         })
         .build()
 }

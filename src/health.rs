@@ -43,6 +43,7 @@ impl Health {
             ("statefulsets", caches.stateful_sets.is_synced()),
             ("services", caches.services.is_synced()),
             ("configmaps", caches.config_maps.is_synced()),
+            ("pods", caches.pods.is_synced()),
         ]
         .into_iter()
         .filter_map(|(kind, synced)| (!synced).then_some(kind))

@@ -20,7 +20,7 @@ use crate::actors::heart::Heart;
 use crate::actors::specs::Specs;
 use crate::actors::supervisor::{Fatal, Shutdown, Supervisor};
 use crate::actors::{Caches, Deps};
-use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, WatchPolicy, connect, count_events};
+use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, MishapReader, WatchPolicy, connect, count_events};
 use crate::debug::{self, Debug};
 use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
 use crate::health::{self, Health};
@@ -99,6 +99,7 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
     let deps = Arc::new(Deps {
         cluster: Cluster::new(client.clone()).at(&server).counted(metrics.clone()),
         events: Events::new(count_events(client.clone(), metrics.clone()), options.instance.clone()),
+        mishaps: MishapReader::new(count_events(client.clone(), metrics.clone())),
         caches: Caches::default(),
         specs: Specs::default(),
         http: HttpClient::new(HttpSettings::default())?.counted(metrics.clone()),

@@ -72,14 +72,23 @@ fn policy_warnings(object: &Value) -> Vec<String> {
     let policy = include_str!("../deploy/admission-policy.yaml");
     let policy: Value =
         serde_yaml_ng::from_str(policy.split("\n---\n").next().expect("a document")).expect("the policy is YAML");
+    // The evaluator knows no variables: each is put in where it is used, later ones before those that they use.
+    let variables = policy["spec"]["variables"].as_array().into_iter().flatten();
+    let variables: Vec<[&str; 2]> =
+        variables.map(|variable| ["name", "expression"].map(|key| variable[key].as_str().expect("a text"))).collect();
+    let whole = |text: &Value| {
+        variables.iter().rev().fold(text.as_str().expect("a text").to_owned(), |text, [name, expression]| {
+            text.replace(&format!("variables.{name}"), &format!("({expression})"))
+        })
+    };
     let expressions: Vec<VapExpression> = policy["spec"]["validations"]
         .as_array()
         .expect("validations")
         .iter()
         .map(|validation| VapExpression {
-            expression: validation["expression"].as_str().expect("an expression").to_owned(),
+            expression: whole(&validation["expression"]),
             message: None,
-            message_expression: Some(validation["messageExpression"].as_str().expect("a message").to_owned()),
+            message_expression: Some(whole(&validation["messageExpression"])),
         })
         .collect();
     let evaluator = VapEvaluator::builder()

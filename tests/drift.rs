@@ -49,6 +49,11 @@ fn the_page_about_events_is_what_the_reasons_say() {
 }
 
 #[test]
+fn the_page_about_status_is_what_the_reasons_say() {
+    assert_current("docs/status.md", &dittofs_operator::reconcile::status::reasons::markdown());
+}
+
+#[test]
 fn dashboards_and_monitoring_manifests_are_what_their_tables_say() {
     for (path, text) in dittofs_dashboards::files() {
         assert_current(&path, &text);

@@ -2,32 +2,35 @@
 //!
 //! Polls with a fixed period; a poll that fails is tried again with jittered backoff capped at the period. At most one
 //! poll is under way. Only a full, valid answer is an observation; whatever else comes back changes nothing but status.
-//! The only writer of `<cr>-operator-credentials`.
+//! The only writer of `<cr>-operator-credentials`. What needs the server's administrator is done beside the polls, in
+//! [`errands`]. Before its server is deleted it takes the operator's account there back (`cleanup`).
+
+mod cleanup;
+mod errands;
+mod observing;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde_json::json;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{Instrument, error_span, info, warn};
 
+use self::errands::Errands;
 use super::Deps;
-use super::inspect::{Inspect, failing};
 use super::lifeline::Lifeline;
 use super::messages::{
-    AdaptersObserved, Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable,
-    Stop, Wire,
+    Cause, CauseKind, CredentialsTouched, Fact, Peers, Poke, Report, Resend, Role, ServerReachable, Stop, Wire,
 };
 use super::tls_door::TlsDoor;
 use super::trouble::Trouble;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, Reason};
+use crate::cluster::{CrRef, Kind, Reason, pause};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
-use crate::reconcile::{AdapterState, AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
+use crate::reconcile::{AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -51,6 +54,8 @@ pub struct AdapterPoller {
     backoff: Backoff,
     timer: Option<SpawnHandle>,
     under_way: Option<AbortHandle>,
+    /// The attempt to take the operator's account back, before the server is deleted.
+    farewell: Option<AbortHandle>,
     /// When the timer is to fire.
     due: Option<Instant>,
     /// Start of the current or last poll.
@@ -63,7 +68,10 @@ pub struct AdapterPoller {
     door: TlsDoor,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
+    /// What the last poll did not write because the server is paused.
+    held: Vec<String>,
     trouble: Trouble,
+    errands: Errands,
     _lifeline: Lifeline,
 }
 
@@ -79,6 +87,8 @@ struct Settings {
 pub struct Polled {
     session: Option<Session>,
     result: Option<Result<Poll, PollError>>,
+    /// What it did not write because the server is paused, in words.
+    held: Vec<String>,
     span: tracing::Span,
 }
 
@@ -86,7 +96,7 @@ impl AdapterPoller {
     /// A poller that has asked nothing. `phase` in 0..1 delays its first poll by that share of the period.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, phase: f64, lifeline: Lifeline) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, Duration::from_secs(30), deps.next_seed());
-        let trouble = Trouble::new(deps.origin);
+        let (trouble, errands) = (Trouble::new(deps.origin), Errands::new(&deps));
         Self {
             key,
             deps,
@@ -100,6 +110,7 @@ impl AdapterPoller {
             timer: None,
             due: None,
             under_way: None,
+            farewell: None,
             started: None,
             again: false,
             touched: false,
@@ -107,7 +118,9 @@ impl AdapterPoller {
             door: TlsDoor::default(),
             observed: None,
             fact: None,
+            held: Vec::new(),
             trouble,
+            errands,
             _lifeline: lifeline,
         }
     }
@@ -141,6 +154,7 @@ impl AdapterPoller {
             // What the aborted poll held is gone with it; the stored credentials are loaded anew.
             self.session = Some(Session::new());
         }
+        self.errands.stop();
         self.settings = None;
         self.deps.metrics.polls_each(&self.key, None);
         self.started = None;
@@ -177,26 +191,29 @@ impl AdapterPoller {
         let door = self.door.clone();
         let vault = Arc::new(SecretVault::new(self.deps.clone(), server.clone(), self.known.clone()));
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
-        let task = tokio::spawn(
-            doing
-                .around(async move {
-                    crate::fault::hit_for("adapter-poller.job", &name);
-                    let _pass = pass;
-                    let now = Instant::now();
-                    let result = match door.client(&deps, &server, deps.http.deadline(now)).await {
-                        Ok(http) => session.poll(&http, &url, vault.as_ref(), now).await,
-                        Err(error) => Err(error.into()),
-                    };
-                    (session, result)
-                })
-                .instrument(span.clone()),
-        );
+        let paused = {
+            let (deps, key) = (self.deps.clone(), self.key.clone());
+            move || deps.is_paused(&key)
+        };
+        let poll = doing.around(async move {
+            crate::fault::hit_for("adapter-poller.job", &name);
+            let _pass = pass;
+            let now = Instant::now();
+            let result = match door.client(&deps, &server, deps.http.deadline(now)).await {
+                Ok(http) => session.poll(&http, &url, vault.as_ref(), now).await,
+                Err(error) => Err(error.into()),
+            };
+            (session, result)
+        });
+        let task = tokio::spawn(pause::guarded(paused, poll).instrument(span.clone()));
         self.under_way = Some(task.abort_handle());
         let address = ctx.address();
         tokio::spawn(async move {
             let polled = match task.await {
-                Ok((session, result)) => Polled { session: Some(session), result: Some(result), span: traced },
-                Err(end) if end.is_panic() => Polled { session: None, result: None, span: traced },
+                Ok(((session, result), held)) => {
+                    Polled { session: Some(session), result: Some(result), held, span: traced }
+                }
+                Err(end) if end.is_panic() => Polled { session: None, result: None, held: Vec::new(), span: traced },
                 Err(_) => return,
             };
             address.do_send(polled);
@@ -213,51 +230,12 @@ impl AdapterPoller {
         }
     }
 
-    /// What is new about the adapters, in words.
-    fn observe(&mut self, poll: &Poll, settings: Settings) -> Option<String> {
-        let now = self.deps.origin.elapsed();
-        let adapters = self.tracker.observe(&poll.adapters, now, settings.grace);
-        let news = self.observed.as_ref().is_none_or(|before| **before != adapters);
-        let mut diff = None;
-        if news {
-            let adapters = Arc::new(adapters);
-            let text = in_words(&adapters);
-            info!(namespace = self.key.namespace, name = self.key.name, adapters = text, "observed the adapters");
-            diff = Some(match &self.observed {
-                Some(before) => format!("from {} to {text}", in_words(before)),
-                None => format!("first observation: {text}"),
-            });
-            self.count_adapters(&adapters);
-            self.observed = Some(adapters);
-            self.tell_observed(&Cause::here(CauseKind::AdaptersObserved), self.started);
+    fn tell_held(&mut self, held: Vec<String>) {
+        if held != self.held {
+            self.held.clone_from(&held);
+            let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+            self.peers.status.do_send(Report { fact: Fact::Held(Role::AdapterPoller, held), cause });
         }
-        self.told(PollFact::Answered);
-        diff
-    }
-
-    /// The running adapters, and how many Services have to follow the news.
-    fn count_adapters(&self, adapters: &[ObservedAdapter]) {
-        let before = self.observed.as_ref().map_or(&[][..], |before| before.as_slice());
-        let differs = |one: &ObservedAdapter, among: &[ObservedAdapter]| !among.contains(one);
-        let gone = |one: &&ObservedAdapter| !adapters.iter().any(|other| other.adapter_type == one.adapter_type);
-        let changed = adapters.iter().filter(|one| differs(one, before)).count() + before.iter().filter(gone).count();
-        let running = adapters.iter().filter(|adapter| adapter.state == AdapterState::Running);
-        let started = self.started.unwrap_or_else(Instant::now);
-        let types = running.map(|adapter| adapter.adapter_type.as_str());
-        self.deps.metrics.observed(&self.key, started, types, changed);
-    }
-
-    fn tell_observed(&self, cause: &Cause, polled_at: Option<Instant>) {
-        let Some(adapters) = &self.observed else { return };
-        // In the order in which the Supervisor names them.
-        for (peer, role) in self.peers.observed.iter().zip([Role::ServiceReconciler, Role::PortReconciler]) {
-            let cause = cause.to(&self.deps.metrics, role);
-            peer.do_send(AdaptersObserved { adapters: adapters.clone(), polled_at, cause });
-        }
-        self.peers.status.do_send(Report {
-            fact: Fact::Adapters(adapters.clone()),
-            cause: cause.to(&self.deps.metrics, Role::StatusReporter),
-        });
     }
 
     fn failed(&mut self, error: &PollError) {
@@ -266,7 +244,7 @@ impl AdapterPoller {
             Problem::Unreachable => (PollFact::Unreachable(text.clone()), Reason::AuthAPIUnreachable),
             Problem::BadAnswer => (PollFact::BadAnswer(text.clone()), Reason::ReconcileFailed),
             Problem::Auth if error.category() == "admin-unauthorized" => {
-                (PollFact::Refused(text.clone()), Reason::AdminCredentialUnauthorized)
+                (PollFact::Refused(text.clone()), Reason::AdminBootstrapUnauthorized)
             }
             Problem::Auth => (PollFact::Refused(text.clone()), Reason::AuthFailed),
         };
@@ -305,19 +283,13 @@ impl AdapterPoller {
     }
 }
 
-/// Adapters as a log line and a span have them.
-fn in_words(adapters: &[ObservedAdapter]) -> String {
-    let each: Vec<String> =
-        adapters.iter().map(|a| format!("{} {:?} on {}", a.adapter_type, a.state, a.port)).collect();
-    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
-}
-
 impl Drop for AdapterPoller {
     /// A server that is gone leaves no request under way.
     fn drop(&mut self) {
-        if let Some(poll) = self.under_way.take() {
-            poll.abort();
+        for task in [self.under_way.take(), self.farewell.take()].into_iter().flatten() {
+            task.abort();
         }
+        self.errands.stop();
     }
 }
 
@@ -354,6 +326,7 @@ impl Handler<Poke> for AdapterPoller {
             self.start(ctx);
         }
         self.deps.metrics.polls_each(&self.key, Some(settings.period));
+        self.take_up_policies(&server, ctx);
         let waiting = self.timer.is_some() || self.under_way.is_some();
         if before.map(|before| before.period) == Some(settings.period) && waiting {
             return;
@@ -374,6 +347,10 @@ impl Handler<Poke> for AdapterPoller {
 impl Handler<ServerReachable> for AdapterPoller {
     type Result = ();
     fn handle(&mut self, _: ServerReachable, ctx: &mut Self::Context) {
+        self.server_is_new();
+        if let Some(session) = &mut self.session {
+            session.server_is_new(Instant::now());
+        }
         if self.fact != Some(PollFact::Answered) {
             self.backoff.reset();
             self.start(ctx);
@@ -398,6 +375,7 @@ impl Handler<CredentialsTouched> for AdapterPoller {
             self.touched = true;
             self.again |= matches!(self.fact, Some(PollFact::Refused(_)));
         }
+        self.secret_touched(ctx);
     }
 }
 
@@ -411,6 +389,7 @@ impl Handler<Resend> for AdapterPoller {
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+        self.resend_snapshots();
     }
 }
 
@@ -438,6 +417,9 @@ impl Handler<Polled> for AdapterPoller {
         self.session = Some(session);
         self.deps.metrics.api_certificates(&self.key, self.door.expiries());
         let Some(settings) = self.settings else { return };
+        // Tokens that are not stored for the pause stay in memory.
+        let paused = !polled.held.is_empty();
+        self.tell_held(polled.held);
         let empty = || Poll { adapters: Vec::new(), provisioned: false, refreshed: false, vault_error: None };
         let result = match polled.result {
             Some(Err(_)) if crate::fault::on("error-is-empty") => Some(Ok(empty())),
@@ -461,7 +443,7 @@ impl Handler<Polled> for AdapterPoller {
                         Some((Kind::Secret, crate::reconcile::Names::new(&self.key.name).credentials_secret()));
                     self.deps.event(&about, Reason::AuthProvisioned, "ProvisionAccount", note, related);
                 }
-                if let Some(error) = &poll.vault_error {
+                if let Some(error) = poll.vault_error.as_ref().filter(|_| !paused) {
                     if let Some(again) = self.trouble.failed("storing the tokens") {
                         warn!(namespace = self.key.namespace, name = self.key.name, error = %error, "the tokens stay in memory; storing them is tried again{again}");
                     }
@@ -486,6 +468,7 @@ impl Handler<Polled> for AdapterPoller {
                 }
                 let decision = if decisions.is_empty() { "unchanged".to_owned() } else { decisions.join(",") };
                 decided(&span, &decision, diff.as_deref().unwrap_or_default());
+                self.run_errands(poll.provisioned, ctx);
                 self.next_tick(settings.period)
             }
             Some(Err(error)) => {
@@ -515,37 +498,6 @@ impl Handler<Polled> for AdapterPoller {
             delay = Duration::ZERO;
         }
         self.arm(ctx, delay);
-    }
-}
-
-impl Handler<Inspect> for AdapterPoller {
-    type Result = MessageResult<Inspect>;
-    fn handle(&mut self, _: Inspect, _: &mut Self::Context) -> Self::Result {
-        let (result, error) = match &self.fact {
-            None => (None, None),
-            Some(PollFact::Answered) => (Some("answered"), None),
-            Some(PollFact::Stopped) => (Some("stopped"), None),
-            Some(PollFact::Unreachable(error)) => (Some("unreachable"), Some(error)),
-            Some(PollFact::Refused(error)) => (Some("refused"), Some(error)),
-            Some(PollFact::BadAnswer(error)) => (Some("bad-answer"), Some(error)),
-        };
-        let state = json!({
-            "slot": match (self.under_way.is_some(), self.again) {
-                (false, _) => "idle",
-                (true, false) => "running",
-                (true, true) => "running-dirty",
-            },
-            "lastPollSecondsAgo": self.started.map(|started| started.elapsed().as_secs_f64()),
-            "lastResult": result,
-            "lastError": error,
-            "periodSeconds": self.settings.map(|settings| settings.period.as_secs_f64()),
-            "nextBackoffAtMostSeconds": self.backoff.upcoming().as_secs_f64(),
-            "timerArmed": self.timer.is_some(),
-            "certificatesExpire": self.door.expiries(),
-            "adapters": self.observed.as_ref().map(|observed| in_words(observed)),
-            "failing": failing(&self.trouble),
-        });
-        MessageResult(state)
     }
 }
 

@@ -1,9 +1,12 @@
 //! ConfigHasher: renders the configuration, keeps the ConfigMap and the generated Secrets, and computes the hash.
 //!
-//! The only writer of the ConfigMap and of the generated JWT and admin Secrets. It sends the hash; PortReconciler puts
+//! The only writer of the ConfigMap, of the generated JWT and admin Secrets, and of the cluster of Percona's operator. It sends the hash; PortReconciler puts
 //! it on the pod template. A Secret that is missing or unreadable never changes the hash: it holds the last one.
 
+mod percona;
+
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -12,15 +15,17 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Deps;
-use super::done::{Done, report_changes};
+use super::done::{Done, report_changes, report_fights};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::{Inspect, prefix};
 use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
+use super::upkeep::Upkeep;
 use super::vault::{random_text, secret_bytes, secret_text};
-use crate::build::{admin_secret, config_map, jwt_secret, render};
-use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
+use crate::cluster::{CrRef, Kind, KubeError, Reason, pause};
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{
@@ -41,8 +46,13 @@ pub struct ConfigHasher {
     last: Option<Hashed>,
     /// Why the last run came to no hash; None when it did.
     failed: Option<ConfigFact>,
-    /// resourceVersion of the ConfigMap and the YAML that it was seen to hold.
+    /// resourceVersion of the ConfigMap and the text that it was seen to hold.
     config_map: Option<(String, String)>,
+    upkeep: Upkeep,
+    /// The fights that were told last.
+    fought: Vec<String>,
+    /// The database of Percona's operator, as the last run found it.
+    database: Option<DatabaseFact>,
     _lifeline: Lifeline,
 }
 
@@ -50,7 +60,25 @@ impl ConfigHasher {
     /// A hasher that has computed nothing.
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ConfigHasher, &deps);
-        Self { key, deps, peers, flight, last: None, failed: None, config_map: None, _lifeline: lifeline }
+        let upkeep = Upkeep::new(deps.clone());
+        Self {
+            key,
+            deps,
+            peers,
+            flight,
+            last: None,
+            failed: None,
+            config_map: None,
+            upkeep,
+            fought: Vec::new(),
+            database: None,
+            _lifeline: lifeline,
+        }
+    }
+
+    fn tell_fights(&mut self) {
+        let (fights, status) = (self.upkeep.fought(), &self.peers.status);
+        report_fights(status, &self.deps.metrics, Role::ConfigHasher, fights, &mut self.fought);
     }
 
     fn tell(&self) {
@@ -62,6 +90,9 @@ impl ConfigHasher {
                 cause: Cause::here(CauseKind::ConfigHashed).to(&self.deps.metrics, Role::PortReconciler),
             });
         }
+        if self.database.is_some() {
+            self.tell_database();
+        }
         if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
             let cause = Cause::here(CauseKind::Fact);
             self.peers.status.do_send(Report {
@@ -69,6 +100,11 @@ impl ConfigHasher {
                 cause: cause.to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+    }
+
+    fn tell_database(&self) {
+        let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+        self.peers.status.do_send(Report { fact: Fact::Database(self.database.clone()), cause });
     }
 
     /// Puts what the run found on the span of its work.
@@ -114,6 +150,8 @@ impl Handler<Resend> for ConfigHasher {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
         self.tell();
+        self.fought.clear();
+        self.tell_fights();
     }
 }
 
@@ -144,8 +182,10 @@ pub enum Outcome {
         hash: HashInput,
         /// For StatusReporter.
         fact: ConfigFact,
-        /// resourceVersion and YAML of the ConfigMap.
+        /// resourceVersion and text of the ConfigMap.
         config_map: Option<(String, String)>,
+        /// The database of Percona's operator, when the server has one.
+        database: Option<DatabaseFact>,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
         /// What was written.
@@ -165,21 +205,27 @@ impl Worker for ConfigHasher {
     fn flight(&mut self) -> &mut Flight {
         &mut self.flight
     }
-    fn job(&mut self, _: &Cause) -> Job<Outcome> {
+    fn job(&mut self, cause: &Cause) -> Job<Outcome> {
         let run = Run {
             deps: self.deps.clone(),
             key: self.key.clone(),
             known: self.config_map.clone(),
             done: Done::default(),
             trouble: self.flight.trouble(),
+            upkeep: self.upkeep.clone(),
+            cause: cause.kind,
             foreign: None,
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.peers.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
+        self.tell_fights();
         match outcome {
             Outcome::Idle => Verdict::Settled,
-            Outcome::Hashed { generation, hash, fact, config_map, retry, done } => {
+            Outcome::Hashed { generation, hash, fact, config_map, database, retry, done } => {
                 // A failure was reported in between: the siblings have to hear that it is over.
                 let healed = self.failed.take().is_some();
                 let changed = healed
@@ -189,10 +235,20 @@ impl Worker for ConfigHasher {
                 self.config_map = config_map;
                 self.last = Some(Hashed { generation, hash, fact });
                 self.trace(done, changed);
+                // Nobody tells what becomes of the database: it is looked at again and again.
+                let again = database.as_ref().map(percona::look_again);
+                let before = std::mem::replace(&mut self.database, database);
                 if changed {
                     self.tell();
                 }
-                if retry { Verdict::Retry } else { Verdict::Settled }
+                if before != self.database && (self.database.is_none() || !changed) {
+                    self.tell_database();
+                }
+                match again {
+                    _ if retry => Verdict::Retry,
+                    Some(pause) => Verdict::After(pause),
+                    None => Verdict::Settled,
+                }
             }
             Outcome::Failed { fact, done } => {
                 let news = self.failed.as_ref() != Some(&fact);
@@ -217,6 +273,8 @@ struct Run {
     known: Option<(String, String)>,
     done: Done,
     trouble: Trouble,
+    upkeep: Upkeep,
+    cause: CauseKind,
     /// The ConfigMap's name, when it is somebody else's.
     foreign: Option<String>,
 }
@@ -241,18 +299,25 @@ impl Run {
             let _ = self.deps.cluster.get(Kind::Secret, "default", &server.names().jwt_secret()).await;
         }
         let yaml = render(&server);
-        let config_map = match self.keep_config_map(&server, &yaml).await {
+        let config_map = match self.keep_config_map(&about, &server, &yaml).await {
             Ok(known) => known,
+            // What the hash would be is told all the same.
+            Err(_) if pause::was_refused() => None,
             Err(fact) => return self.failed(&about, fact),
         };
-        let read = match self.keep_secrets(&server).await {
+        let mut read = match self.keep_secrets(&about, &server).await {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
+        let database = match &server.percona {
+            Some(wanted) => Some(self.keep_database(&about, &server, wanted).await),
+            None => None,
+        };
+        let waits = database.as_ref().is_some_and(|database| database.problem.is_some());
         let mut values = BTreeMap::new();
         let (mut missing, mut retry) = (Vec::new(), false);
         for used in secrets_used(&server) {
-            match self.secret_values(&used.name, &used.keys, read.get(&used.name)).await {
+            match self.secret_values(&used.name, &used.keys, &mut read).await {
                 Values::Found(found) => values.extend(found),
                 Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
                 Values::Unreadable(why) => {
@@ -262,12 +327,13 @@ impl Run {
             }
         }
         let generation = server.generation;
-        let (hash, fact) = if missing.is_empty() {
-            let mut hash = config_hash(&yaml, &values, generation_for_hash(&server));
+        let (hash, mut fact) = if missing.is_empty() {
+            let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
             }
-            (HashInput::Hash(hash), ConfigFact::Valid { generation })
+            // What it is made of is all there; the pod waits for its database alone.
+            (if waits { HashInput::Held } else { HashInput::Hash(hash) }, ConfigFact::Valid { generation })
         } else {
             let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));
             if let Some(again) = self.trouble.failed("Secrets") {
@@ -276,7 +342,10 @@ impl Run {
             }
             (HashInput::Held, ConfigFact::SecretMissing { generation, text })
         };
-        Outcome::Hashed { generation, hash, fact, config_map, retry, done: self.done }
+        if pause::was_refused() {
+            fact = ConfigFact::Failed { reason: "Paused", text: "the server is paused".to_owned() };
+        }
+        Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
     }
 
     fn failed(self, about: &CrRef, fact: ConfigFact) -> Outcome {
@@ -300,6 +369,7 @@ impl Run {
 
     async fn keep_config_map(
         &mut self,
+        about: &CrRef,
         server: &ValidatedServer,
         yaml: &str,
     ) -> Result<Option<(String, String)>, ConfigFact> {
@@ -307,7 +377,7 @@ impl Run {
         let (namespace, name) = (&self.key.namespace.clone(), names.config_map());
         let cached = self.deps.caches.config_maps.get(namespace, &name);
         if let (Some((version, known)), Some(cached)) = (&self.known, &cached)
-            && known == yaml
+            && *known == hashed_text(server, yaml)
             && meta(cached, "resourceVersion") == version
             && !crate::fault::on("rewrite-config-map")
         {
@@ -323,17 +393,27 @@ impl Run {
             }
             Decision::Nothing => Ok(live.unwrap_or_default()),
             Decision::Create(object) => {
+                let missing = self.upkeep.missing(Kind::ConfigMap, &name);
+                if let Some(rest) = self.upkeep.rest(Kind::ConfigMap, &name, &missing, self.cause) {
+                    return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text: rest.why });
+                }
                 let made = self.deps.cluster.create(Kind::ConfigMap, namespace, &object).await;
                 if made.is_ok() {
+                    self.upkeep.repaired(about, Kind::ConfigMap, &name, &missing, "");
                     self.done.did("create", format!("created ConfigMap {name}"));
                 }
                 made
             }
             Decision::Replace(object, changes) => {
                 let changes = changes.join(", ");
+                let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                if let Some(rest) = self.upkeep.rest(Kind::ConfigMap, &name, &drift, self.cause) {
+                    return Err(ConfigFact::Failed { reason: "ConfigMapNotFound", text: rest.why });
+                }
                 info!(namespace, name = self.key.name, config_map = name, changes, "the ConfigMap follows the spec");
                 let written = self.deps.cluster.replace(Kind::ConfigMap, namespace, &name, &object).await;
                 if written.is_ok() {
+                    self.upkeep.repaired(about, Kind::ConfigMap, &name, &drift, &changes);
                     self.done.did("update", format!("updated ConfigMap {name}: {changes}"));
                 }
                 written
@@ -349,12 +429,17 @@ impl Run {
             }
         };
         let written = written.map_err(|error| failed(&error))?;
-        Ok(Some((meta(&written, "resourceVersion").to_owned(), yaml.to_owned())))
+        self.upkeep.saw(Kind::ConfigMap, &name);
+        Ok(Some((meta(&written, "resourceVersion").to_owned(), hashed_text(server, yaml).into_owned())))
     }
 
     /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
     /// so that each is read once a run.
-    async fn keep_secrets(&mut self, server: &ValidatedServer) -> Result<BTreeMap<String, Value>, ConfigFact> {
+    async fn keep_secrets(
+        &mut self,
+        about: &CrRef,
+        server: &ValidatedServer,
+    ) -> Result<BTreeMap<String, Value>, ConfigFact> {
         let names = server.names();
         let failed = |error: KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
         let mut read = BTreeMap::new();
@@ -362,10 +447,12 @@ impl Run {
             let name = names.jwt_secret();
             let secret = match self.secret(&name).await.map_err(failed)? {
                 Some(found) => found,
-                None => {
-                    self.create_secret(jwt_secret(server, &random_text(JWT_SECRET_LENGTH))).await.map_err(failed)?
-                }
+                None => self
+                    .create_secret(about, jwt_secret(server, &random_text(JWT_SECRET_LENGTH)))
+                    .await
+                    .map_err(failed)?,
             };
+            self.upkeep.saw(Kind::Secret, &name);
             read.insert(name, secret);
         }
         if server.admin.password.is_none() {
@@ -379,8 +466,11 @@ impl Run {
                     .and_then(|secret| secret_text(&secret, "password"))
                     .filter(|password| !password.is_empty())
                     .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
-                self.create_secret(admin_secret(server, &server.admin.username, &password)).await.map_err(failed)?
+                self.create_secret(about, admin_secret(server, &server.admin.username, &password))
+                    .await
+                    .map_err(failed)?
             };
+            self.upkeep.saw(Kind::Secret, &name);
             read.insert(name, secret);
         }
         Ok(read)
@@ -391,13 +481,15 @@ impl Run {
     }
 
     /// Creates a Secret, or reads the one that somebody made meanwhile: theirs counts.
-    async fn create_secret(&mut self, secret: Secret) -> Result<Value, KubeError> {
+    async fn create_secret(&mut self, about: &CrRef, secret: Secret) -> Result<Value, KubeError> {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let made = serde_json::to_value(secret).unwrap_or_default();
         match self.deps.cluster.create(Kind::Secret, &self.key.namespace, &made).await {
             Err(error) if error.is_already_exists() => Ok(self.secret(&name).await?.unwrap_or_default()),
             made => {
                 if made.is_ok() {
+                    let missing = self.upkeep.missing(Kind::Secret, &name);
+                    self.upkeep.repaired(about, Kind::Secret, &name, &missing, "");
                     self.done.did("create", format!("created Secret {name}"));
                 }
                 made
@@ -405,18 +497,19 @@ impl Run {
         }
     }
 
-    async fn secret_values(&self, name: &str, keys: &Keys, read: Option<&Value>) -> Values {
-        let secret = match read {
-            Some(read) => read.clone(),
-            None => match self.secret(name).await {
-                Ok(Some(secret)) => secret,
+    /// A Secret that several fields name is read once a run.
+    async fn secret_values(&self, name: &str, keys: &Keys, read: &mut BTreeMap<String, Value>) -> Values {
+        let secret = match read.entry(name.to_owned()) {
+            Entry::Occupied(known) => &*known.into_mut(),
+            Entry::Vacant(place) => match self.secret(name).await {
+                Ok(Some(secret)) => &*place.insert(secret),
                 Ok(None) => return Values::Missing("it does not exist".to_owned()),
                 Err(error) => return Values::Unreadable(error.category().to_owned()),
             },
         };
         let mut found = BTreeMap::new();
         let mut take = |key: &str| {
-            let value = secret_bytes(&secret, key);
+            let value = secret_bytes(secret, key);
             let there = value.is_some();
             if let Some(value) = value {
                 found.insert(SecretKey { name: name.to_owned(), key: key.to_owned() }, value);

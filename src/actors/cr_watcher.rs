@@ -1,8 +1,9 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
 //! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets,
-//! Services and claims whole, ConfigMaps and Secrets by their metadata. Secrets enter no cache: a name that changed is all that is
-//! kept of them. Nothing is told from a list that is not complete.
+//! Services and claims whole, ConfigMaps and Secrets by their metadata; and the pods of the StatefulSets, of which only
+//! what says how they come up is kept. Secrets enter no cache: a name that changed is all that is kept of them. Nothing
+//! is told from a list that is not complete.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
 use crate::reconcile::claims::server_of_claim;
+use crate::reconcile::pod::slim;
 use crate::reconcile::{ServerKey, meta};
 
 /// How the watches are made.
@@ -53,7 +55,8 @@ impl CrWatcher {
     }
 
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
-        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::Claim);
+        let owned =
+            matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::Pod | Kind::Claim);
         let scope = WatchScope {
             kind,
             namespace: self.watching.namespace.clone(),
@@ -108,7 +111,15 @@ impl Actor for CrWatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for kind in [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Claim] {
+        for kind in [
+            Kind::DittoServer,
+            Kind::StatefulSet,
+            Kind::Service,
+            Kind::ConfigMap,
+            Kind::Secret,
+            Kind::Pod,
+            Kind::Claim,
+        ] {
             self.watch(kind, ctx);
         }
     }
@@ -137,14 +148,27 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::StatefulSet => &deps.caches.stateful_sets,
         Kind::Service => &deps.caches.services,
         Kind::ConfigMap => &deps.caches.config_maps,
+        Kind::Pod => &deps.caches.pods,
         Kind::Claim => &deps.caches.claims,
-        Kind::Secret | Kind::Pod | Kind::StorageClass => return secrets(&event),
+        Kind::Secret | Kind::PerconaPgCluster | Kind::StorageClass => return secrets(&event),
     };
+    let event = if kind == Kind::Pod { slimmed(event) } else { event };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
 }
 
+/// Of pods only what is read.
+fn slimmed(event: WatchEvent) -> WatchEvent {
+    match event {
+        WatchEvent::Listed(pods) => WatchEvent::Listed(pods.iter().map(slim).collect()),
+        WatchEvent::Applied(pod) => WatchEvent::Applied(slim(&pod)),
+        WatchEvent::Deleted(pod) => WatchEvent::Deleted(slim(&pod)),
+        other => other,
+    }
+}
+
 fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
-    let owner = change.owner.filter(|owner| owner.kind == Kind::DittoServer.name());
+    let owned_by = if kind == Kind::Pod { Kind::StatefulSet } else { Kind::DittoServer };
+    let owner = change.owner.filter(|owner| owner.kind == owned_by.name());
     let key = |name: String| ServerKey { namespace: change.namespace.clone(), name };
     Some(match kind {
         Kind::DittoServer => Sighting::Server(key(change.name)),
@@ -152,9 +176,11 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::StatefulSet => Sighting::StatefulSet(key(owner.map_or(change.name, |owner| owner.name))),
         Kind::Service => Sighting::Service(key(owner?.name)),
         Kind::ConfigMap => Sighting::ConfigMap(key(owner?.name)),
+        // A StatefulSet of ours bears its server's name.
+        Kind::Pod => Sighting::Pod(key(owner?.name)),
         // A claim outlives its server and has no owner: its name tells.
         Kind::Claim => Sighting::Claim(key(server_of_claim(&change.name)?.to_owned())),
-        Kind::Secret | Kind::Pod | Kind::StorageClass => return None,
+        Kind::Secret | Kind::PerconaPgCluster | Kind::StorageClass => return None,
     })
 }
 

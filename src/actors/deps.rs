@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::gate::Gate;
 use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
-use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, Notice, NoticeKind, Reason};
+use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, MishapReader, Notice, NoticeKind, Reason};
 use crate::crd::rules::Volume;
 use crate::dittofs::{HttpClient, UrlTemplate};
 use crate::reconcile::claims::VOLUMES;
-use crate::reconcile::drift::drifted_by;
+use crate::reconcile::drift::{Drifted, drift};
 use crate::reconcile::{Names, ServerKey};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{TraceContext, Tracer};
@@ -31,13 +31,17 @@ pub struct Caches {
     pub config_maps: Cache,
     /// Claims with our label.
     pub claims: Cache,
+    /// Pods with our label; of each only what says how it comes up.
+    pub pods: Cache,
 }
 
 impl Caches {
     /// Whether every cache was filled once: nothing is decided before. Claims are not waited for: what is made of them
     /// asks for itself, and a role that does not let the operator see them stops nothing else.
     pub fn are_synced(&self) -> bool {
-        [&self.servers, &self.stateful_sets, &self.services, &self.config_maps].iter().all(|cache| cache.is_synced())
+        [&self.servers, &self.stateful_sets, &self.services, &self.config_maps, &self.pods]
+            .iter()
+            .all(|cache| cache.is_synced())
     }
 }
 
@@ -47,6 +51,8 @@ pub struct Deps {
     pub cluster: Cluster,
     /// Events about DittoServers.
     pub events: Events,
+    /// Why a StatefulSet has no pod.
+    pub mishaps: MishapReader,
     /// What was seen.
     pub caches: Caches,
     /// Checked DittoServers.
@@ -82,16 +88,21 @@ impl Deps {
         self.caches.claims.is_synced().then(|| VOLUMES.iter().filter_map(claim).collect())
     }
 
+    /// Whether nothing of the server but its status may be written.
+    pub fn is_paused(&self, key: &ServerKey) -> bool {
+        self.spec(key).is_some_and(|spec| spec.paused)
+    }
+
     /// A seed that no other actor has.
     pub fn next_seed(&self) -> u64 {
         let count = self.seeds.fetch_add(1, Ordering::Relaxed);
         self.seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Who had changed what a write sets back; nobody when the wish is new.
-    pub fn drift(&self, live: Option<&Value>, wanted: &Value, cause: CauseKind) -> Vec<&'static str> {
+    /// What of a write sets back what somebody had changed.
+    pub fn drift(&self, live: Option<&Value>, wanted: &Value, cause: CauseKind) -> Drifted {
         let unasked = matches!(cause, CauseKind::ObjectChanged | CauseKind::Resync | CauseKind::Retry);
-        live.map(|live| drifted_by(live, wanted, FIELD_MANAGER, unasked)).unwrap_or_default()
+        live.map(|live| drift(live, wanted, FIELD_MANAGER, unasked)).unwrap_or_default()
     }
 
     /// Publishes an event about a server, beside the work: a slow or absent events API delays no reconcile. It carries
@@ -117,6 +128,10 @@ impl Deps {
         related: Option<(Kind, String)>,
         times: u32,
     ) {
+        // An event is a write, too.
+        if self.is_paused(&about.key) {
+            return;
+        }
         let Some(pass) = self.gate.enter() else { return };
         let (events, metrics, about) = (self.events.clone(), self.metrics.clone(), about.clone());
         let trace = TraceContext::current().trace_id();

@@ -5,13 +5,14 @@ use actix::prelude::*;
 use tracing::Span;
 
 use super::messages::{Cause, CauseKind, Fact, Report, Role};
-use crate::cluster::KubeError;
+use crate::cluster::{KubeError, pause};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::{Attribute, RETRY};
 use crate::telemetry::trace::{decided, event, failed};
 
 /// Decisions in the order in which they are told.
-const ORDER: [&str; 9] = ["create", "update", "delete", "hashed", "status", "not-owned", "deferred", "wait", "nothing"];
+const ORDER: [&str; 10] =
+    ["create", "update", "delete", "hashed", "status", "paused", "not-owned", "deferred", "wait", "nothing"];
 
 /// Gathers what a run does.
 #[derive(Clone, Debug, Default)]
@@ -42,11 +43,17 @@ impl Done {
     /// Puts all on the current span, which ends as failed when there is a `problem`; the changes in words.
     pub fn tell(&mut self, problem: Option<&str>) -> Vec<String> {
         let span = Span::current();
+        let paused = pause::was_refused();
+        if paused {
+            self.note("paused");
+        }
         let told: Vec<&str> = ORDER.into_iter().filter(|decision| self.decisions.contains(decision)).collect();
         let decision = if told.is_empty() { "nothing".to_owned() } else { told.join(",") };
         let mut words = self.changes.join("; ");
         if let Some(problem) = problem {
-            failed(&span, "reconcile", problem);
+            if !paused {
+                failed(&span, "reconcile", problem);
+            }
             if words.is_empty() {
                 problem.clone_into(&mut words);
             }
@@ -61,6 +68,21 @@ pub fn report_changes(status: &Recipient<Report>, metrics: &Metrics, changes: &[
     if !changes.is_empty() {
         let cause = Cause::here(CauseKind::Fact).to(metrics, Role::StatusReporter);
         status.do_send(Report { fact: Fact::Changed(changes.join("; ")), cause });
+    }
+}
+
+/// Tells StatusReporter what a writer sets back again and again, when that is not what it told last.
+pub fn report_fights(
+    status: &Recipient<Report>,
+    metrics: &Metrics,
+    role: Role,
+    fights: Vec<String>,
+    told: &mut Vec<String>,
+) {
+    if fights != *told {
+        told.clone_from(&fights);
+        let cause = Cause::here(CauseKind::Fact).to(metrics, Role::StatusReporter);
+        status.do_send(Report { fact: Fact::Fought(role, fights), cause });
     }
 }
 

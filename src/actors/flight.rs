@@ -13,9 +13,10 @@ use tracing::{Instrument, Span, error, error_span, info};
 
 use super::Deps;
 use super::gate::Gate;
-use super::messages::{Cause, CauseKind, Role};
+use super::messages::{Cause, CauseKind, Fact, Report, Role};
 use super::trouble::Trouble;
 use crate::backoff::Backoff;
+use crate::cluster::pause;
 use crate::reconcile::{ServerKey, Slot};
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::metrics::{Metrics, Outcome};
@@ -43,6 +44,8 @@ pub enum Verdict {
     Retry,
     /// Again after this long.
     After(Duration),
+    /// It came true, and time alone may change that: again after this long.
+    Until(Duration),
 }
 
 /// The end of a job, in the span of its work.
@@ -55,6 +58,8 @@ pub struct Finished<T: 'static> {
     pub span: Span,
     /// How long it worked, without its waiting.
     pub worked: Duration,
+    /// What it did not write because the server is paused, in words.
+    pub held: Vec<String>,
 }
 
 /// A job panicked; the panic itself was printed by the process's panic hook.
@@ -62,7 +67,6 @@ pub struct Finished<T: 'static> {
 pub struct Panicked;
 
 /// The state of a worker's flights.
-#[derive(Debug)]
 pub struct Flight {
     key: ServerKey,
     role: Role,
@@ -78,11 +82,15 @@ pub struct Flight {
     held: Option<SpawnHandle>,
     job: Option<AbortHandle>,
     trouble: Trouble,
+    /// Tells whether the server is paused.
+    deps: Arc<Deps>,
+    /// Whether the last run had something that it did not write for that.
+    was_held: bool,
 }
 
 impl Flight {
     /// Nothing under way.
-    pub fn new(key: ServerKey, role: Role, deps: &Deps) -> Self {
+    pub fn new(key: ServerKey, role: Role, deps: &Arc<Deps>) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, BACKOFF_CAP, deps.next_seed());
         let (gate, tracer, metrics) = (deps.gate.clone(), deps.tracer.clone(), deps.metrics.clone());
         Self {
@@ -98,6 +106,8 @@ impl Flight {
             held: None,
             job: None,
             trouble: Trouble::new(deps.origin),
+            deps: deps.clone(),
+            was_held: false,
         }
     }
 
@@ -160,6 +170,10 @@ pub trait Worker: Actor<Context = Context<Self>> + Handler<Finished<Self::Outcom
     fn hold(&self) -> Option<Duration> {
         None
     }
+    /// Where it tells what it does not write while its server is paused.
+    fn status(&self) -> Option<&Recipient<Report>> {
+        None
+    }
     /// Takes in what a job brought back.
     fn landed(&mut self, outcome: Self::Outcome) -> Verdict;
 }
@@ -201,7 +215,7 @@ fn go<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
 
 /// The body of every worker's `Handler<Finished<…>>`.
 pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W::Outcome>) {
-    let Finished { result, span, worked } = end;
+    let Finished { result, span, worked, held } = end;
     // What is told and logged of the outcome belongs to the work.
     let _within = span.enter();
     worker.flight().job = None;
@@ -218,15 +232,19 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
         trouble.hold();
         Verdict::Retry
     };
+    // The end of the pause is an occasion of its own.
+    let paused = !held.is_empty();
+    let verdict = if paused && verdict == Verdict::Retry { Verdict::Settled } else { verdict };
+    tell_held(worker, held);
     let flight = worker.flight();
     let outcome = match verdict {
         _ if panicked => Outcome::Panicked,
-        Verdict::Settled => Outcome::Settled,
+        Verdict::Settled | Verdict::Until(_) => Outcome::Settled,
         Verdict::After(_) => Outcome::Deferred,
         Verdict::Retry => Outcome::Failed,
     };
     flight.metrics.reconciled(&flight.key, flight.role, outcome, worked);
-    if matches!(verdict, Verdict::After(_)) {
+    if paused || matches!(verdict, Verdict::After(_)) {
         // What waits for its time found out nothing.
         flight.trouble.settle();
     } else {
@@ -244,6 +262,10 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
         Verdict::Settled => {
             flight.backoff.reset();
             None
+        }
+        Verdict::Until(delay) => {
+            flight.backoff.reset();
+            Some(delay)
         }
         Verdict::Retry => Some(flight.backoff.next()),
         Verdict::After(delay) => Some(delay),
@@ -268,6 +290,19 @@ pub fn finished<W: Worker>(worker: &mut W, ctx: &mut Context<W>, end: Finished<W
     }
 }
 
+/// Tells what the run did not write because the server is paused; once more when there is nothing of it any more.
+fn tell_held<W: Worker>(worker: &mut W, held: Vec<String>) {
+    let flight = worker.flight();
+    let before = std::mem::replace(&mut flight.was_held, !held.is_empty());
+    if !before && held.is_empty() {
+        return;
+    }
+    let (role, cause) = (flight.role, Cause::here(CauseKind::Fact).to(&flight.metrics, Role::StatusReporter));
+    if let Some(status) = worker.status() {
+        status.do_send(Report { fact: Fact::Held(role, held), cause });
+    }
+}
+
 fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
     let flight = worker.flight();
     let causes = std::mem::take(&mut flight.causes);
@@ -278,6 +313,10 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
     };
     let run = Work::of(flight, causes);
     let (role, metrics) = (flight.role, flight.metrics.clone());
+    let paused = {
+        let (deps, key) = (flight.deps.clone(), flight.key.clone());
+        move || deps.is_paused(&key)
+    };
     let doing = Doing::new(metrics.clone(), flight.key.clone(), run.cause.kind);
     let job = worker.job(&run.cause);
     let begun = Arc::new(OnceLock::new());
@@ -287,7 +326,7 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
         let span = run.begin();
         let _ = shared.set((span.clone(), Instant::now()));
         metrics.reconcile_begins(role, run.first.elapsed());
-        doing.around(job).instrument(span).await
+        pause::guarded(paused, doing.around(job)).instrument(span).await
     });
     worker.flight().job = Some(task.abort_handle());
     let address = ctx.address();
@@ -296,8 +335,10 @@ fn launch<W: Worker>(worker: &mut W, ctx: &mut Context<W>) {
         let (span, since) = begun.get().cloned().unwrap_or_else(|| (Span::none(), Instant::now()));
         let took = since.elapsed();
         match ended {
-            Ok(outcome) => address.do_send(Finished { result: Ok(outcome), span, worked: took }),
-            Err(end) if end.is_panic() => address.do_send(Finished { result: Err(Panicked), span, worked: took }),
+            Ok((outcome, held)) => address.do_send(Finished { result: Ok(outcome), span, worked: took, held }),
+            Err(end) if end.is_panic() => {
+                address.do_send(Finished { result: Err(Panicked), span, worked: took, held: Vec::new() });
+            }
             // Aborted: the actor is gone.
             Err(_) => {}
         }

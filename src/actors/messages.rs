@@ -7,9 +7,11 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use crate::reconcile::deletion::{Attempt, Duty};
+use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
-use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, VolumesFact};
-use crate::reconcile::{ObservedAdapter, ServerKey};
+use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, SnapshotsFact, VolumesFact};
+use crate::reconcile::{NfsPorts, ObservedAdapter, ServerKey};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::{Metrics, Posted};
 
@@ -141,6 +143,8 @@ pub struct ConfigHashed {
 pub struct AdaptersObserved {
     /// Sorted by type.
     pub adapters: Arc<Vec<ObservedAdapter>>,
+    /// The further ports of the NFS adapter; None while they are not known.
+    pub nfs: Option<NfsPorts>,
     /// Start of the poll that found them changed; None when they are only told again.
     pub polled_at: Option<Instant>,
     /// Why.
@@ -162,6 +166,8 @@ pub struct Report {
 pub enum Fact {
     /// From ConfigHasher.
     Config(ConfigFact),
+    /// From ConfigHasher: the database that Percona's operator runs; None when there is none.
+    Database(Option<DatabaseFact>),
     /// From AdapterPoller: the result of the last poll.
     Poll(PollFact),
     /// From AdapterPoller: the adapters of the last valid answer.
@@ -172,8 +178,16 @@ pub enum Fact {
     Volumes(VolumesFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
+    /// From a worker: what its last run would have written, were the server not paused, in words.
+    Held(Role, Vec<String>),
+    /// From the Supervisor: what its deletion waits for, in words.
+    Deletion(String),
+    /// From AdapterPoller: what became of the snapshot policies.
+    Snapshots(SnapshotsFact),
     /// From whoever wrote an object: what changed, in words.
     Changed(String),
+    /// From a writer: which fields of its objects are fought over, in words.
+    Fought(Role, Vec<String>),
 }
 
 /// Whoever listens to you is new and knows nothing: say your last fact again.
@@ -208,6 +222,38 @@ impl fmt::Debug for Peers {
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct CredentialsTouched;
+
+/// Supervisor to AdapterPoller: the server is being deleted; the operator's account there is to go.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub struct Cleanup {
+    /// `metadata.uid` of the server.
+    pub uid: String,
+    /// Who waits for the [`Cleaned`].
+    pub answer: Recipient<Cleaned>,
+    /// Why.
+    pub cause: Cause,
+}
+
+impl fmt::Debug for Cleanup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cleanup").field("uid", &self.uid).finish_non_exhaustive()
+    }
+}
+
+/// To the Supervisor: how the attempt at a duty before a deletion ended.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Cleaned {
+    /// Whose.
+    pub key: ServerKey,
+    /// `metadata.uid` of the server.
+    pub uid: String,
+    /// Which duty.
+    pub duty: Duty,
+    /// How it ended.
+    pub attempt: Attempt,
+}
 
 /// To AdapterPoller: the server's pod became ready; it is worth a poll at once.
 #[derive(Clone, Debug, Message)]
@@ -304,6 +350,8 @@ pub enum Sighting {
     ConfigMap(ServerKey),
     /// A claim of the StatefulSet of this server.
     Claim(ServerKey),
+    /// A pod of this server's StatefulSet.
+    Pod(ServerKey),
     /// A Secret: namespace and name.
     Secret(String, String),
     /// Everything was listed anew.

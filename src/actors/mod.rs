@@ -27,6 +27,7 @@ mod testing;
 mod tests;
 pub mod tls_door;
 pub mod trouble;
+pub mod upkeep;
 pub mod vault;
 
 pub use deps::{Caches, Deps};

@@ -14,16 +14,18 @@ use tracing::{debug, info, warn};
 
 use self::claims::Volumes;
 use super::Deps;
-use super::done::{Done, report_changes, retry};
+use super::done::{Done, report_changes, report_fights, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, ConfigHashed, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use super::specs::Spec;
 use super::trouble::Trouble;
+use super::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan};
+use crate::crd::annotations::RESTART_AT;
+use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan, restart_at};
 use crate::reconcile::status::{PortsFact, VolumesFact};
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
 use crate::telemetry::metrics::doing;
@@ -51,6 +53,9 @@ pub struct PortReconciler {
     /// What is remembered of the claims.
     volumes: Volumes,
     last_volumes: Option<VolumesFact>,
+    upkeep: Upkeep,
+    /// The fights that were told last.
+    fought: Vec<String>,
     _lifeline: Lifeline,
 }
 
@@ -58,6 +63,7 @@ impl PortReconciler {
     /// A reconciler that knows neither hash nor adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::PortReconciler, &deps);
+        let upkeep = Upkeep::new(deps.clone());
         Self {
             key,
             deps,
@@ -70,6 +76,8 @@ impl PortReconciler {
             last: None,
             volumes: Volumes::default(),
             last_volumes: None,
+            upkeep,
+            fought: Vec::new(),
             _lifeline: lifeline,
         }
     }
@@ -113,6 +121,9 @@ impl Handler<Resend> for PortReconciler {
             let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
             self.status.do_send(Report { fact, cause });
         }
+        self.fought.clear();
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::PortReconciler, fights, &mut self.fought);
     }
 }
 
@@ -163,8 +174,12 @@ impl Worker for PortReconciler {
             done: Done::default(),
             polled_at: self.polled_at,
             trouble: self.flight.trouble(),
+            upkeep: self.upkeep.clone(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
+    }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
     }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
@@ -190,6 +205,8 @@ impl Worker for PortReconciler {
                 self.status.do_send(Report { fact: Fact::Volumes(fact), cause });
             }
         }
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::PortReconciler, fights, &mut self.fought);
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
@@ -216,6 +233,7 @@ struct Run {
     done: Done,
     polled_at: Option<Instant>,
     trouble: Trouble,
+    upkeep: Upkeep,
 }
 
 impl Run {
@@ -240,6 +258,9 @@ impl Run {
         let cached = self.deps.caches.stateful_sets.get(&self.key.namespace, &name);
         match cached.as_deref().map(|cached| self.plan(spec, server, Some(cached), None)) {
             Some(Plan::Nothing { deferred }) => {
+                if !server.deleting {
+                    self.upkeep.saw(Kind::StatefulSet, &name);
+                }
                 let applied = self.applied(server, deferred);
                 return self.end(Some(applied), Verdict::Settled);
             }
@@ -342,8 +363,14 @@ impl Run {
                     );
                 }
                 Plan::Create(object) => {
+                    let missing = self.upkeep.missing(Kind::StatefulSet, name);
+                    if let Some(rest) = self.upkeep.rest(Kind::StatefulSet, name, &missing, self.cause) {
+                        return Ok(self.rests(rest));
+                    }
                     let made = self.deps.cluster.create(Kind::StatefulSet, &namespace, &object).await;
                     if made.is_ok() {
+                        self.upkeep.repaired(&about, Kind::StatefulSet, name, &missing, "");
+                        self.upkeep.saw(Kind::StatefulSet, name);
                         info!(namespace, name = self.key.name, cause = self.cause.as_str(), "created the StatefulSet");
                         let note = format!("Created StatefulSet {name}");
                         self.done.did("create", note.clone());
@@ -362,11 +389,13 @@ impl Run {
                     }
                     let changes = changes.join(", ");
                     let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                    if let Some(rest) = self.upkeep.rest(Kind::StatefulSet, name, &drift, self.cause) {
+                        return Ok(self.rests(rest));
+                    }
                     let written = self.deps.cluster.replace(Kind::StatefulSet, &namespace, name, &object).await;
                     if let Ok(stored) = &written {
-                        for who in drift {
-                            self.deps.metrics.drift_repaired(Kind::StatefulSet, who);
-                        }
+                        self.upkeep.saw(Kind::StatefulSet, name);
+                        self.upkeep.repaired(&about, Kind::StatefulSet, name, &drift, &changes);
                         if rolls {
                             self.deps.metrics.pod_rolls(&self.key, self.cause);
                         }
@@ -387,6 +416,21 @@ impl Run {
                         self.done.did("update", format!("updated StatefulSet {name}: {changes}{how}"));
                         if deferred {
                             self.done.note("deferred");
+                        }
+                        if rolls {
+                            let note = format!(
+                                "StatefulSet {name} replaces its pod for generation {}: {changes}",
+                                server.generation
+                            );
+                            let (reason, action) = (Reason::RolloutStarted, "ReplaceStatefulSet");
+                            self.deps.event(&about, reason, action, note, related.clone());
+                        }
+                        if let Some(asked) =
+                            restart_at(&object).filter(|asked| live.as_ref().and_then(restart_at) != Some(*asked))
+                        {
+                            let note = format!("The pod of StatefulSet {name} is restarted: {RESTART_AT} is {asked}");
+                            let action = "ReplaceStatefulSet";
+                            self.deps.event(&about, Reason::RestartRequested, action, note, related.clone());
                         }
                         if ports_changed {
                             let held =
@@ -442,6 +486,13 @@ impl Run {
             Plan::Replace { object, .. } if repeats(stored, &object, sent) => Some(fingerprint(Some(stored), &object)),
             _ => None,
         }
+    }
+
+    /// Somebody changes the StatefulSet again and again: it is left so for a while.
+    fn rests(&mut self, rest: Rest) -> Outcome {
+        self.done.note("wait");
+        let fact = PortsFact { problem: Some(rest.why), ..PortsFact::default() };
+        self.end(Some(fact), Verdict::After(rest.left))
     }
 
     fn end(&mut self, fact: Option<PortsFact>, verdict: Verdict) -> Outcome {

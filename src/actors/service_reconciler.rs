@@ -13,17 +13,19 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Deps;
-use super::done::{Done, report_changes, retry};
+use super::done::{Done, report_changes, report_fights, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
 use super::inspect::Inspect;
 use super::lifeline::Lifeline;
 use super::messages::{AdaptersObserved, Cause, CauseKind, Fact, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
+use super::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Reason};
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
-    Decision, Ensure, ObservedAdapter, Remove, ServerKey, ValidatedServer, decide, fingerprint, plan_services,
+    Decision, Ensure, NfsPorts, ObservedAdapter, Refusal, Remove, ServerKey, ValidatedServer, decide, fingerprint,
+    plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -33,6 +35,9 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long until another look at a foreign object, or at one that is being deleted, when no event says it is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long until what the API server refused is asked for again, when nothing about it changes: a cluster may have got
+/// a second family of addresses meanwhile.
+const ASK_AGAIN: Duration = Duration::from_mins(10);
 
 /// See the module.
 pub struct ServiceReconciler {
@@ -41,11 +46,17 @@ pub struct ServiceReconciler {
     status: Recipient<Report>,
     flight: Flight,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Start of the oldest poll whose news did not reach all Services yet.
     polled_at: Option<Instant>,
     /// Per Service, a write that the API server turned into no change.
     settled: BTreeMap<String, String>,
+    /// Per Service, a change that the API server refused, and when.
+    refused: BTreeMap<String, (Refusal, Instant)>,
     last: Option<ServicesFact>,
+    upkeep: Upkeep,
+    /// The fights that were told last.
+    fought: Vec<String>,
     _lifeline: Lifeline,
 }
 
@@ -53,15 +64,20 @@ impl ServiceReconciler {
     /// A reconciler that knows no adapters.
     pub fn new(key: ServerKey, deps: Arc<Deps>, status: Recipient<Report>, lifeline: Lifeline) -> Self {
         let flight = Flight::new(key.clone(), Role::ServiceReconciler, &deps);
+        let upkeep = Upkeep::new(deps.clone());
         Self {
             key,
             deps,
             status,
             flight,
             adapters: None,
+            nfs: None,
             polled_at: None,
             settled: BTreeMap::new(),
+            refused: BTreeMap::new(),
             last: None,
+            upkeep,
+            fought: Vec::new(),
             _lifeline: lifeline,
         }
     }
@@ -84,6 +100,8 @@ impl Handler<AdaptersObserved> for ServiceReconciler {
     fn handle(&mut self, message: AdaptersObserved, ctx: &mut Self::Context) {
         crate::fault::hit_for("service-reconciler.observed", &self.key.name);
         self.adapters = Some(message.adapters);
+        // What was known stays known to a poller that has just started.
+        self.nfs = message.nfs.or(self.nfs);
         self.polled_at = self.polled_at.or(message.polled_at);
         poke(self, ctx, message.cause);
     }
@@ -98,6 +116,9 @@ impl Handler<Resend> for ServiceReconciler {
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+        self.fought.clear();
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::ServiceReconciler, fights, &mut self.fought);
     }
 }
 
@@ -120,6 +141,7 @@ impl Handler<Finished<Outcome>> for ServiceReconciler {
 pub struct Outcome {
     fact: Option<ServicesFact>,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     verdict: Verdict,
     /// What was written, in words.
     changes: Vec<String>,
@@ -145,18 +167,25 @@ impl Worker for ServiceReconciler {
             } else {
                 self.adapters.clone()
             },
+            nfs: self.nfs,
             settled: self.settled.clone(),
+            refused: self.refused.clone(),
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
             polled_at: self.polled_at,
             lagging: 0,
             trouble: self.flight.trouble(),
+            upkeep: self.upkeep.clone(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
+    fn status(&self) -> Option<&Recipient<Report>> {
+        Some(&self.status)
+    }
     fn landed(&mut self, outcome: Outcome) -> Verdict {
         self.settled = outcome.settled;
+        self.refused = outcome.refused;
         if outcome.fact.is_some() {
             self.deps.metrics.services_lag(&self.key, outcome.lagging);
         }
@@ -171,6 +200,8 @@ impl Worker for ServiceReconciler {
             }
         }
         report_changes(&self.status, &self.deps.metrics, &outcome.changes);
+        let fights = self.upkeep.fought();
+        report_fights(&self.status, &self.deps.metrics, Role::ServiceReconciler, fights, &mut self.fought);
         if let Some(fact) = outcome.fact
             && self.last.as_ref() != Some(&fact)
         {
@@ -189,15 +220,18 @@ struct Run {
     deps: Arc<Deps>,
     key: ServerKey,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
+    nfs: Option<NfsPorts>,
     /// Nothing was reconciled before.
     fresh: bool,
     settled: BTreeMap<String, String>,
+    refused: BTreeMap<String, (Refusal, Instant)>,
     seed: u64,
     cause: CauseKind,
     done: Done,
     polled_at: Option<Instant>,
     lagging: usize,
     trouble: Trouble,
+    upkeep: Upkeep,
 }
 
 /// What became of one Service.
@@ -208,6 +242,8 @@ enum Kept {
     Waiting,
     /// Somebody else's, or it cannot be written.
     Problem(String),
+    /// Somebody changes it again and again; it is left so for a while.
+    Resting(Rest),
 }
 
 impl Run {
@@ -218,6 +254,7 @@ impl Run {
             Outcome {
                 fact: None,
                 settled: run.settled,
+                refused: run.refused,
                 verdict: Verdict::Settled,
                 changes: Vec::new(),
                 answered: None,
@@ -230,10 +267,13 @@ impl Run {
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         let live = self.deps.caches.services.owned_by(&server.uid);
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
-        let plan = plan_services(&server, adapters, &live);
+        let mut plan = plan_services(&server, adapters, self.nfs, &live);
+        self.refused.retain(|_, (_, at)| at.elapsed() < ASK_AGAIN);
+        plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
 
         let mut fact = ServicesFact { applied: Some(server.generation), ..ServicesFact::default() };
         let (mut failed, mut blocked) = (false, false);
+        let mut rest: Option<Duration> = None;
         for remove in plan.remove {
             if let Err(problem) = self.remove(&about, &remove).await {
                 failed = true;
@@ -242,11 +282,16 @@ impl Run {
             }
         }
         for ensure in plan.ensure {
+            if !ensure.short.is_empty() {
+                blocked = true;
+                fact.problems.push(self.short(&about, &ensure));
+            }
             let cached = live.iter().find(|service| crate::reconcile::meta(service, "name") == ensure.name);
             if let Some(cached) = cached
                 && decide(Some(cached), &ensure.desired, &server.uid) == Decision::Nothing
                 && !crate::fault::on("rewrite-services")
             {
+                self.upkeep.saw(Kind::Service, &ensure.name);
                 continue;
             }
             let kept = self.keep(&about, &server, &ensure, self.fresh && cached.is_none()).await;
@@ -254,7 +299,11 @@ impl Run {
                 self.lagging += usize::from(ensure.adapter.is_some());
             }
             match kept {
-                Ok(Kept::Yes) => {}
+                Ok(Kept::Yes) => self.upkeep.saw(Kind::Service, &ensure.name),
+                Ok(Kept::Resting(pause)) => {
+                    rest = Some(rest.map_or(pause.left, |least| least.min(pause.left)));
+                    fact.problems.push(pause.why);
+                }
                 Ok(Kept::Waiting) => {
                     blocked = true;
                     fact.waiting.push(ensure.name);
@@ -265,28 +314,20 @@ impl Run {
                 }
                 Err(error) => {
                     failed = true;
-                    let note = format!("Service {}: {error}", ensure.name);
-                    if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
-                        warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
-                        let reason = if ensure.adapter.is_some() {
-                            Reason::AdapterServiceFailed
-                        } else {
-                            Reason::ReconcileFailed
-                        };
-                        let related = Some((Kind::Service, ensure.name.clone()));
-                        self.deps.event_again(&about, reason, "KeepService", note.clone(), related, again.times);
-                    }
+                    let note = self.failed(&about, &ensure, cached.map(AsRef::as_ref), &error);
                     fact.problems.push(note);
                 }
             }
         }
-        if failed || blocked {
+        if failed || blocked || rest.is_some() {
             fact.applied = None;
         }
         let verdict = if failed {
             Verdict::Retry
         } else if blocked {
             Verdict::After(LOOK_AGAIN)
+        } else if let Some(left) = rest {
+            Verdict::After(left)
         } else {
             Verdict::Settled
         };
@@ -294,6 +335,7 @@ impl Run {
         Outcome {
             fact: Some(fact),
             settled: self.settled,
+            refused: self.refused,
             verdict,
             changes,
             answered: self.polled_at,
@@ -302,7 +344,45 @@ impl Run {
         }
     }
 
+    /// A Service could not be read or written. What of it was refused for good is remembered.
+    fn failed(&mut self, about: &CrRef, ensure: &Ensure, cached: Option<&Value>, error: &KubeError) -> String {
+        let note = format!("Service {}: {error}", ensure.name);
+        if error.code() == Some(422)
+            && let Some(cached) = cached
+            && let Some(refusal) = Refusal::of(&ensure.desired, cached, &error.to_string())
+        {
+            self.refused.insert(ensure.name.clone(), (refusal, Instant::now()));
+        }
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            warn!(namespace = self.key.namespace, name = self.key.name, service = ensure.name, error = %error, "the Service cannot be reconciled{again}");
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
+    }
+
+    /// Says what a Service cannot have; the rest of it is kept as any other.
+    fn short(&self, about: &CrRef, ensure: &Ensure) -> String {
+        let note = format!("Service {}: {}", ensure.name, ensure.short.join("; "));
+        if let Some(again) = self.trouble.failed(&format!("Service {}", ensure.name)) {
+            let problem = ensure.short.join("; ");
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                service = ensure.name,
+                problem,
+                "the Service cannot have all that the spec asks for{again}"
+            );
+            let reason = if ensure.adapter.is_some() { Reason::AdapterServiceFailed } else { Reason::ReconcileFailed };
+            let related = Some((Kind::Service, ensure.name.clone()));
+            self.deps.event_again(about, reason, "KeepService", note.clone(), related, again.times);
+        }
+        note
+    }
+
     async fn remove(&mut self, about: &CrRef, remove: &Remove) -> Result<(), String> {
+        self.upkeep.gave_up(Kind::Service, &remove.name);
         let related = Some((Kind::Service, remove.name.clone()));
         match self.deps.cluster.delete(Kind::Service, &self.key.namespace, &remove.name, &remove.uid).await {
             Ok(Deletion::Done) => {
@@ -398,17 +478,28 @@ impl Run {
                     }
                     return Ok(Kept::Problem(note));
                 }
-                Decision::Create(object) => self.create(about, ensure, &object).await,
+                Decision::Create(object) => {
+                    let missing = self.upkeep.missing(Kind::Service, name);
+                    if let Some(rest) = self.upkeep.rest(Kind::Service, name, &missing, self.cause) {
+                        return Ok(Kept::Resting(rest));
+                    }
+                    let made = self.create(about, ensure, &object).await;
+                    if made.is_ok() {
+                        self.upkeep.repaired(about, Kind::Service, name, &missing, "");
+                    }
+                    made
+                }
                 Decision::Replace(object, changes) => {
                     if self.settled.get(name) == Some(&fingerprint(live.as_ref(), &object)) {
                         return Ok(Kept::Yes);
                     }
                     let drift = self.deps.drift(live.as_ref(), &object, self.cause);
+                    if let Some(rest) = self.upkeep.rest(Kind::Service, name, &drift, self.cause) {
+                        return Ok(Kept::Resting(rest));
+                    }
                     let replaced = self.replace(about, server, ensure, &object, &changes).await;
                     if replaced.is_ok() {
-                        for who in drift {
-                            self.deps.metrics.drift_repaired(Kind::Service, who);
-                        }
+                        self.upkeep.repaired(about, Kind::Service, name, &drift, &changes.join(", "));
                     }
                     replaced
                 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 use crate::cluster::{Cache, Object};
+use crate::crd::annotations::is_paused;
 use crate::reconcile::{ServerKey, ValidatedServer, is_being_deleted, meta, validate};
 
 /// One DittoServer as it was read.
@@ -17,6 +18,8 @@ pub struct Spec {
     pub generation: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// Whether the operator is asked to leave it as it is; a deletion goes on all the same.
+    pub paused: bool,
     /// The checked server, or what is wrong with it in words.
     pub server: Result<Arc<ValidatedServer>, Arc<str>>,
     /// The object; read when it is looked into.
@@ -30,6 +33,7 @@ struct Parsed {
     uid: String,
     generation: i64,
     deleting: bool,
+    paused: bool,
     server: Result<Arc<ValidatedServer>, Arc<str>>,
 }
 
@@ -53,17 +57,18 @@ impl Specs {
                 .filter(|known| known.version.is_some() && known.version.as_deref() == object.version())
                 .cloned()
         };
-        let Parsed { uid, generation, deleting, server, .. } = known.unwrap_or_else(|| {
+        let Parsed { uid, generation, deleting, paused, server, .. } = known.unwrap_or_else(|| {
             let made = Parsed {
                 version: object.version().map(str::to_owned),
                 uid: meta(&object, "uid").to_owned(),
                 generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0),
                 deleting: is_being_deleted(&object),
+                paused: is_paused(&object) && !is_being_deleted(&object),
                 server: validate(&object).map(Arc::new).map_err(|invalid| Arc::from(invalid.to_string())),
             };
             self.parsed.write().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), made.clone());
             made
         });
-        Some(Arc::new(Spec { uid, generation, deleting, server, object }))
+        Some(Arc::new(Spec { uid, generation, deleting, paused, server, object }))
     }
 }

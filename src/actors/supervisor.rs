@@ -1,53 +1,45 @@
 //! Supervisor: owns one family of actors per DittoServer and the watcher, and starts anew what panicked.
 //!
 //! actix does not restart an actor that panicked; the child's [`Lifeline`] says that it ended, and it is started again
-//! after jittered backoff, with its siblings told of its new address and asked to repeat their last facts. More than
-//! [`BUDGET`] ends of one child within [`BUDGET_WINDOW`] end the process: Kubernetes restarts it, and all state is
-//! rebuilt from the watches. The only one who touches a DittoServer's finalizers.
+//! after jittered backoff, with its siblings told of its new address and asked to repeat their last facts. A child that
+//! ends too often (`budget`) ends the process: Kubernetes restarts it, and all state is rebuilt from the watches. The
+//! only one who touches a DittoServer's finalizers (`finalizer`), and so the one who lets it go.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod budget;
+mod family;
+mod finalizer;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
-use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
-use tracing::{Instrument as _, Span, error, error_span, info, warn};
+use tracing::{Span, error, error_span, info, warn};
 
+use self::budget::Budget;
+use self::family::{Family, Print, peers, print_of};
+use self::finalizer::Hold;
 use super::Deps;
 use super::adapter_poller::AdapterPoller;
 use super::config_hasher::ConfigHasher;
 use super::cr_watcher::{CrWatcher, Watching};
-use super::heart::{HEARTBEAT, Heart, Pulse, ROUND};
-use super::inspect::{Census, Member};
+use super::heart::{HEARTBEAT, Heart, ROUND};
+use super::inspect::Census;
 use super::lifeline::Lifeline;
 use super::messages::{
-    Cause, CauseKind, ChildEnded, CredentialsTouched, Peers, Poke, Resend, Role, Seen, ServerReachable, Sighting, Stop,
-    Wire,
+    Cause, CauseKind, ChildEnded, CredentialsTouched, Poke, Role, Seen, ServerReachable, Sighting, Stop,
 };
 use super::port_reconciler::PortReconciler;
 use super::service_reconciler::ServiceReconciler;
 use super::specs::Spec;
 use super::status_reporter::StatusReporter;
-use super::trouble::Trouble;
-use crate::backoff::Backoff;
 use crate::cluster::Kind;
 use crate::reconcile::{ServerKey, secrets_used};
 use crate::telemetry::TraceContext;
-use crate::telemetry::metrics::doing::Doing;
-use crate::telemetry::metrics::{Ended, Metrics};
+use crate::telemetry::metrics::Ended;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, failed, milliseconds, set, started};
-
-/// Ends of one child that are survived within the window.
-const BUDGET: usize = 5;
-/// The window.
-const BUDGET_WINDOW: Duration = Duration::from_mins(1);
-/// First and longest delay before a child is started anew.
-const RESPAWN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// The finalizer that the Go operator sets.
-const GO_FINALIZER: &str = "dittofs.dittofs.com/finalizer";
+use crate::telemetry::trace::{begin, decided, failed, milliseconds, set};
 
 /// Why the process has to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +58,7 @@ pub struct Supervisor {
     families: HashMap<ServerKey, Family>,
     /// Which servers name a Secret: (namespace, name) to their keys.
     secrets: HashMap<(String, String), BTreeSet<ServerKey>>,
-    restarts: HashMap<(Option<ServerKey>, Role), Restarts>,
+    budget: Budget,
     watcher: Option<(Addr<CrWatcher>, u64)>,
     /// Families are started once every cache was filled.
     synced: bool,
@@ -76,26 +68,6 @@ pub struct Supervisor {
     heart: Arc<Heart>,
     beats: u64,
     fatal: UnboundedSender<Fatal>,
-}
-
-/// The actors of one DittoServer.
-struct Family {
-    uid: String,
-    /// What the last fan-out was about: a change of status alone is no reason for another.
-    print: (i64, bool, Value, Value),
-    ready: bool,
-    metrics: Metrics,
-    pulse: Arc<Pulse>,
-    hasher: (Addr<ConfigHasher>, u64),
-    poller: (Addr<AdapterPoller>, u64),
-    services: (Addr<ServiceReconciler>, u64),
-    ports: (Addr<PortReconciler>, u64),
-    status: (Addr<StatusReporter>, u64),
-}
-
-struct Restarts {
-    recent: VecDeque<Instant>,
-    backoff: Backoff,
 }
 
 impl Supervisor {
@@ -114,7 +86,7 @@ impl Supervisor {
             watching,
             families: HashMap::new(),
             secrets: HashMap::new(),
-            restarts: HashMap::new(),
+            budget: Budget::default(),
             watcher: None,
             synced: false,
             shutting_down: false,
@@ -166,7 +138,7 @@ impl Supervisor {
     }
 
     /// Looks at one server: starts its family, stops it, starts another for another uid, or tells it of the change.
-    fn look(&mut self, key: &ServerKey, cause: &Cause, at_start: bool, ctx: &Context<Self>) {
+    fn look(&mut self, key: &ServerKey, cause: &Cause, at_start: bool, ctx: &mut Context<Self>) {
         let Some(spec) = self.deps.spec(key) else {
             if self.families.contains_key(key) {
                 info!(namespace = key.namespace, name = key.name, "the server is gone; its actors stop");
@@ -178,12 +150,18 @@ impl Supervisor {
         if self.families.get(key).is_some_and(|family| family.uid != spec.uid) {
             self.stop(key);
         }
-        if spec.deleting {
-            self.release(key, &spec);
+        let paused = self.families.get_mut(key).map(|family| std::mem::replace(&mut family.paused, spec.paused));
+        match (paused.unwrap_or(false), spec.paused) {
+            (false, true) => {
+                info!(namespace = key.namespace, name = key.name, "the server is paused: only its status is written")
+            }
+            (true, false) => info!(namespace = key.namespace, name = key.name, "the pause is over"),
+            _ => {}
         }
         let print = print_of(&spec);
         if let Some(family) = self.families.get(key).filter(|family| family.print == print) {
             family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+            self.tend(key, ctx);
             return;
         }
         self.index_secrets(key, &spec);
@@ -196,16 +174,11 @@ impl Supervisor {
             decided(&Span::current(), "start", "its actors start");
             self.families.insert(key.clone(), family);
         }
+        // Its actors know first that it is being deleted.
+        self.tend(key, ctx);
     }
 
-    fn start(
-        &mut self,
-        key: &ServerKey,
-        spec: &Spec,
-        print: (i64, bool, Value, Value),
-        at_start: bool,
-        ctx: &Context<Self>,
-    ) -> Family {
+    fn start(&mut self, key: &ServerKey, spec: &Spec, print: Print, at_start: bool, ctx: &Context<Self>) -> Family {
         info!(namespace = key.namespace, name = key.name, "a server came; its actors start");
         let (deps, own) = (self.deps.clone(), Some(key));
         deps.metrics.server_came(key);
@@ -228,6 +201,8 @@ impl Supervisor {
             uid: spec.uid.clone(),
             print,
             ready: false,
+            paused: spec.paused,
+            hold: Hold::new(&self.deps),
             pulse,
             metrics: self.deps.metrics.clone(),
             hasher,
@@ -245,7 +220,7 @@ impl Supervisor {
             self.deps.metrics.server_went(key);
             self.heart.forget(key);
         }
-        self.restarts.retain(|(owner, _), _| owner.as_ref() != Some(key));
+        self.budget.forget(key);
         for users in self.secrets.values_mut() {
             users.remove(key);
         }
@@ -271,45 +246,7 @@ impl Supervisor {
         }
     }
 
-    /// The Go operator's finalizer has nobody else to release it.
-    fn release(&self, key: &ServerKey, spec: &Spec) {
-        let listed = spec.object.pointer("/metadata/finalizers").and_then(Value::as_array);
-        let finalizers: Vec<String> =
-            listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-        if !finalizers.iter().any(|finalizer| finalizer == GO_FINALIZER) {
-            return;
-        }
-        let Some(pass) = self.deps.gate.enter() else { return };
-        let (deps, key, uid) = (self.deps.clone(), key.clone(), spec.uid.clone());
-        let doing = Doing::new(deps.metrics.clone(), key.clone(), CauseKind::ServerChanged);
-        let span = error_span!("release finalizer");
-        started(&span);
-        let work = async move {
-            let _pass = pass;
-            let mut backoff = Backoff::new(RESPAWN.0, RESPAWN.1, deps.next_seed());
-            let trouble = Trouble::new(deps.origin);
-            while deps.spec(&key).is_some_and(|spec| spec.uid == uid) {
-                match deps.cluster.remove_finalizer(&key, &uid, GO_FINALIZER, &finalizers).await {
-                    Ok(()) => {
-                        info!(namespace = key.namespace, name = key.name, "released the finalizer of the Go operator");
-                        decided(&Span::current(), "release", GO_FINALIZER);
-                        return;
-                    }
-                    // Somebody else changed the list; the watch brings it, and with it another attempt.
-                    Err(error) if error.is_conflict() => return,
-                    Err(error) => {
-                        if let Some(again) = trouble.failed("finalizer") {
-                            warn!(namespace = key.namespace, name = key.name, error = %error, "the finalizer cannot be released{again}");
-                        }
-                    }
-                }
-                tokio::time::sleep(backoff.next()).await;
-            }
-        };
-        tokio::spawn(doing.around(work).instrument(span));
-    }
-
-    fn resync(&mut self, cause: &Cause, ctx: &Context<Self>) {
+    fn resync(&mut self, cause: &Cause, ctx: &mut Context<Self>) {
         if !self.deps.caches.are_synced() {
             return;
         }
@@ -330,7 +267,7 @@ impl Supervisor {
         }
     }
 
-    fn stateful_set_changed(&mut self, key: &ServerKey, cause: &Cause) {
+    fn stateful_set_changed(&mut self, key: &ServerKey, cause: &Cause, ctx: &mut Context<Self>) {
         let Some(family) = self.families.get_mut(key) else { return };
         let set = self.deps.caches.stateful_sets.get(&key.namespace, &key.name);
         let ready = set.and_then(|set| set.pointer("/status/readyReplicas")?.as_i64()).unwrap_or(0) > 0;
@@ -340,6 +277,10 @@ impl Supervisor {
         family.ready = ready;
         family.ports.0.do_send(Poke(cause.to(&self.deps.metrics, Role::PortReconciler)));
         family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+        // The API of a server without a pod is waited for no more.
+        if family.hold.is_deleting() {
+            self.tend(key, ctx);
+        }
     }
 
     /// Each server that uses the Secret gets a trace of its own.
@@ -369,26 +310,8 @@ impl Supervisor {
         span
     }
 
-    /// Whether a child may be started anew, and after what delay.
-    fn respawn_delay(&mut self, end: &ChildEnded) -> Option<Duration> {
-        let seed = self.deps.next_seed();
-        let restarts = self
-            .restarts
-            .entry((end.key.clone(), end.role))
-            .or_insert_with(|| Restarts { recent: VecDeque::new(), backoff: Backoff::new(RESPAWN.0, RESPAWN.1, seed) });
-        let now = Instant::now();
-        while restarts.recent.front().is_some_and(|first| now.duration_since(*first) > BUDGET_WINDOW) {
-            restarts.recent.pop_front();
-        }
-        if restarts.recent.is_empty() {
-            restarts.backoff.reset();
-        }
-        restarts.recent.push_back(now);
-        (restarts.recent.len() <= BUDGET).then(|| restarts.backoff.next())
-    }
-
     /// Starts one child anew and makes it known to its siblings.
-    fn respawn(&mut self, end: &ChildEnded, ctx: &Context<Self>) {
+    fn respawn(&mut self, end: &ChildEnded, ctx: &mut Context<Self>) {
         let Some(key) = &end.key else {
             self.start_watcher(ctx);
             return;
@@ -429,98 +352,15 @@ impl Supervisor {
         family.pulse.reset(end.role);
         family.rewire();
         family.poke_all(&Cause::here(CauseKind::Start));
+        family.hold.actor_is_new(end.role, self.deps.origin.elapsed());
+        self.tend(key, ctx);
     }
-}
-
-fn peers(ports: &Addr<PortReconciler>, services: &Addr<ServiceReconciler>, status: &Addr<StatusReporter>) -> Peers {
-    Peers {
-        hashed: ports.clone().recipient(),
-        observed: vec![services.clone().recipient(), ports.clone().recipient()],
-        status: status.clone().recipient(),
-    }
-}
-
-/// What of a server its writers act upon: generation, deletion, finalizers and annotations.
-fn print_of(spec: &Spec) -> (i64, bool, Value, Value) {
-    let field = |name: &str| spec.object.get("metadata").and_then(|meta| meta.get(name)).cloned().unwrap_or_default();
-    (spec.generation, spec.deleting, field("finalizers"), field("annotations"))
 }
 
 /// A share of the period, from a seed.
 fn spread(seed: u64) -> f64 {
     use rand::{Rng as _, SeedableRng as _};
     rand::rngs::SmallRng::seed_from_u64(seed).random_range(0.0..1.0)
-}
-
-impl Family {
-    fn feel_pulse(&self, heart: &Heart) {
-        let ask = |role| heart.ask(&self.pulse, role);
-        if let Some(beat) = ask(Role::ConfigHasher) {
-            self.hasher.0.do_send(beat);
-        }
-        if let Some(beat) = ask(Role::AdapterPoller) {
-            self.poller.0.do_send(beat);
-        }
-        if let Some(beat) = ask(Role::ServiceReconciler) {
-            self.services.0.do_send(beat);
-        }
-        if let Some(beat) = ask(Role::PortReconciler) {
-            self.ports.0.do_send(beat);
-        }
-        if let Some(beat) = ask(Role::StatusReporter) {
-            self.status.0.do_send(beat);
-        }
-    }
-
-    fn members(&self, key: &ServerKey) -> [Member; 5] {
-        [
-            (Role::ConfigHasher, self.hasher.0.clone().recipient()),
-            (Role::AdapterPoller, self.poller.0.clone().recipient()),
-            (Role::ServiceReconciler, self.services.0.clone().recipient()),
-            (Role::PortReconciler, self.ports.0.clone().recipient()),
-            (Role::StatusReporter, self.status.0.clone().recipient()),
-        ]
-        .map(|(role, address)| Member { key: key.clone(), role, address })
-    }
-
-    fn poke_all(&self, cause: &Cause) {
-        self.hasher.0.do_send(Poke(cause.to(&self.metrics, Role::ConfigHasher)));
-        self.poller.0.do_send(Poke(cause.to(&self.metrics, Role::AdapterPoller)));
-        self.services.0.do_send(Poke(cause.to(&self.metrics, Role::ServiceReconciler)));
-        self.ports.0.do_send(Poke(cause.to(&self.metrics, Role::PortReconciler)));
-        self.status.0.do_send(Poke(cause.to(&self.metrics, Role::StatusReporter)));
-    }
-
-    fn rewire(&self) {
-        let peers = peers(&self.ports.0, &self.services.0, &self.status.0);
-        self.hasher.0.do_send(Wire(peers.clone()));
-        self.poller.0.do_send(Wire(peers.clone()));
-        self.services.0.do_send(Wire(peers.clone()));
-        self.ports.0.do_send(Wire(peers));
-        self.hasher.0.do_send(Resend);
-        self.poller.0.do_send(Resend);
-        self.services.0.do_send(Resend);
-        self.ports.0.do_send(Resend);
-    }
-
-    fn life(&self, role: Role) -> u64 {
-        match role {
-            Role::ConfigHasher => self.hasher.1,
-            Role::AdapterPoller => self.poller.1,
-            Role::ServiceReconciler => self.services.1,
-            Role::PortReconciler => self.ports.1,
-            Role::StatusReporter => self.status.1,
-            Role::CrWatcher => 0,
-        }
-    }
-
-    fn stop(&self) {
-        self.hasher.0.do_send(Stop);
-        self.poller.0.do_send(Stop);
-        self.services.0.do_send(Stop);
-        self.ports.0.do_send(Stop);
-        self.status.0.do_send(Stop);
-    }
 }
 
 impl Actor for Supervisor {
@@ -554,19 +394,25 @@ impl Handler<Seen> for Supervisor {
             Sighting::Service(key) => (Kind::Service, key),
             Sighting::ConfigMap(key) => (Kind::ConfigMap, key),
             Sighting::Claim(key) => (Kind::Claim, key),
+            // Of many starting at once each says a few things: they make no trace of their own when nobody listens.
+            Sighting::Pod(key) if !self.families.contains_key(&key) => return,
+            Sighting::Pod(key) => (Kind::Pod, key),
         };
         let span = self.watched(kind, &key, &cause);
         let _within = span.enter();
         let cause = Cause { trace: TraceContext::current(), ..cause };
         match (kind, self.families.get(&key)) {
             (Kind::DittoServer, _) => self.look(&key, &cause, false, ctx),
-            (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause),
+            (Kind::StatefulSet, _) => self.stateful_set_changed(&key, &cause, ctx),
             (Kind::Service, Some(family)) => {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
             (Kind::Claim, Some(family)) => {
                 family.ports.0.do_send(Poke(cause.to(&self.deps.metrics, Role::PortReconciler)));
+                family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
+            }
+            (Kind::Pod, Some(family)) => {
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
             (Kind::ConfigMap, Some(family)) => {
@@ -588,7 +434,8 @@ impl Handler<ChildEnded> for Supervisor {
             return;
         }
         let server = end.key.as_ref().map(ToString::to_string).unwrap_or_default();
-        let Some(delay) = self.respawn_delay(&end) else {
+        let child = (end.key.clone(), end.role);
+        let Some(delay) = self.budget.spend(child, self.deps.next_seed(), Instant::now()) else {
             error!(server, actor = end.role.as_str(), "the actor ends again and again; the process gives up");
             let _ = self.fatal.send(Fatal::BudgetSpent(format!("{} {server}", end.role.as_str())));
             return;

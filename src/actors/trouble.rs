@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cluster::pause;
 use crate::reconcile::{Again, Over, Repeats};
 
 /// A clone is the same trouble.
@@ -23,6 +24,10 @@ impl Trouble {
 
     /// `what` failed; Some when that is to be logged and told as event.
     pub fn failed(&self, what: &str) -> Option<Again> {
+        // What is not written because the server is paused is no failure; its status says it.
+        if pause::was_refused() {
+            return None;
+        }
         let now = self.now();
         self.repeats().failed(what, now)
     }

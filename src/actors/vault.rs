@@ -95,6 +95,10 @@ pub fn random_text(length: usize) -> String {
 #[async_trait]
 impl Vault for SecretVault {
     async fn admin(&self) -> Result<AdminAccount, VaultError> {
+        // To make the account, or to reset its password, would change the server.
+        if self.deps.is_paused(&self.server.key) {
+            return Err(VaultError::Paused);
+        }
         let generated = self.server.names().admin_secret();
         let (name, key) = match &self.server.admin.password {
             Some(given) => (given.name.as_str(), given.key.as_str()),

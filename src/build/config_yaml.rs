@@ -7,8 +7,8 @@
 
 use std::fmt::Write as _;
 
-use super::tls;
-use crate::reconcile::{Database, ValidatedServer};
+use super::{files, tls};
+use crate::reconcile::{Database, Kerberos, Krb5Conf, Ldap, SecretKey, ValidatedServer};
 
 /// How long the server may take for each stage of its shutdown; `terminationGracePeriodSeconds` counts on it.
 const SHUTDOWN_TIMEOUT: &str = "30s";
@@ -27,7 +27,8 @@ pub fn render(server: &ValidatedServer) -> String {
             Scalar::Section => writeln!(text, "{:indent$}{key}:", ""),
             Scalar::Text(value) => writeln!(text, "{:indent$}{key}: {}", "", quote(value)),
             Scalar::Number(value) => writeln!(text, "{:indent$}{key}: {value}", ""),
-            Scalar::True => writeln!(text, "{:indent$}{key}: true", ""),
+            Scalar::Bool(value) => writeln!(text, "{:indent$}{key}: {value}", ""),
+            Scalar::Item(value) => writeln!(text, "{:indent$}- {}", "", quote(value)),
         };
     };
 
@@ -43,7 +44,7 @@ pub fn render(server: &ValidatedServer) -> String {
             line(2, "sqlite", Scalar::Section);
             line(4, "path", Scalar::Text(path));
         }
-        Database::Postgres { .. } => {
+        Database::Postgres { .. } | Database::Percona => {
             line(2, "type", Scalar::Text("postgres"));
             line(2, "postgres", Scalar::Section);
             line(4, "host", Scalar::Text(PLACEHOLDER));
@@ -52,6 +53,10 @@ pub fn render(server: &ValidatedServer) -> String {
             line(4, "database", Scalar::Text(PLACEHOLDER));
             line(4, "user", Scalar::Text(PLACEHOLDER));
             line(4, "password", Scalar::Text(PLACEHOLDER));
+            if server.database == Database::Percona {
+                // Percona's PostgreSQL always has a certificate, and its Secret does not say.
+                line(4, "sslmode", Scalar::Text("require"));
+            }
         }
     }
     line(0, "controlplane", Scalar::Section);
@@ -75,12 +80,82 @@ pub fn render(server: &ValidatedServer) -> String {
     line(4, "default_remote_cache_size", Scalar::Number(server.cache.size_bytes));
     if let Some(metrics) = &server.metrics {
         line(0, "metrics", Scalar::Section);
-        line(2, "enabled", Scalar::True);
+        line(2, "enabled", Scalar::Bool(true));
         line(2, "host", Scalar::Text(ALL_ADDRESSES));
         line(2, "port", Scalar::Number(metrics.port.into()));
         line(2, "path", Scalar::Text(&metrics.path));
+        if metrics.bearer_token.is_some() {
+            line(2, "auth", Scalar::Text("token"));
+            line(2, "token_file", Scalar::Text(files::METRICS_TOKEN.path));
+        }
+    }
+    if let Some(settings) = &server.ldap {
+        ldap(&mut line, settings);
+    }
+    if let Some(settings) = &server.kerberos {
+        kerberos(&mut line, settings);
     }
     text
+}
+
+/// Takes an indent, a key and what stands behind it.
+type Line<'a> = dyn FnMut(usize, &str, Scalar<'_>) + 'a;
+
+fn ldap(line: &mut Line<'_>, ldap: &Ldap) {
+    line(0, "ldap", Scalar::Section);
+    line(2, "enabled", Scalar::Bool(true));
+    line(2, "url", Scalar::Text(&ldap.url));
+    line(2, "start_tls", Scalar::Bool(ldap.start_tls));
+    line(2, "allow_plaintext", Scalar::Bool(ldap.allow_plaintext));
+    line(2, "base_dn", Scalar::Text(&ldap.base_dn));
+    line(2, "bind_dn", Scalar::Text(&ldap.bind_dn));
+    placeholder(line, 2, "bind_password", ldap.bind_password.as_ref());
+    optional(line, 2, "user_attr", ldap.user_attr.as_deref());
+    optional(line, 2, "realm", ldap.realm.as_deref());
+    optional(line, 2, "idmap", ldap.idmap.as_deref());
+    line(2, "nested_groups", Scalar::Bool(ldap.nested_groups));
+    line(2, "tls", Scalar::Section);
+    let mounted = ldap.ca_secret.as_ref().map(|_| files::LDAP_CA.path);
+    optional(line, 4, "ca_cert_file", mounted.or(ldap.ca_cert_file.as_deref()));
+    line(4, "insecure_skip_verify", Scalar::Bool(ldap.insecure_skip_verify));
+}
+
+fn kerberos(line: &mut Line<'_>, kerberos: &Kerberos) {
+    line(0, "kerberos", Scalar::Section);
+    line(2, "enabled", Scalar::Bool(true));
+    optional(line, 2, "keytab_path", kerberos.keytab.as_ref().map(|_| files::KEYTAB.path));
+    optional(line, 2, "service_principal", kerberos.service_principal.as_deref());
+    optional(line, 2, "realm", kerberos.realm.as_deref());
+    optional(line, 2, "netbios_domain", kerberos.netbios_domain.as_deref());
+    optional(line, 2, "dns_domain", kerberos.dns_domain.as_deref());
+    let krb5_conf = match (&kerberos.krb5_conf_secret, &kerberos.krb5_conf) {
+        (Some(_), _) | (None, Some(Krb5Conf::Text(_))) => Some(files::KRB5_CONF.path),
+        (None, Some(Krb5Conf::Path(path))) => Some(path.as_str()),
+        (None, None) => None,
+    };
+    optional(line, 2, "krb5_conf", krb5_conf);
+    let Some(account) = &kerberos.machine_account else { return };
+    line(2, "machine_account", Scalar::Section);
+    line(4, "enabled", Scalar::Bool(true));
+    optional(line, 4, "account_name", account.account_name.as_deref());
+    placeholder(line, 4, "secret", account.secret.as_ref());
+    optional(line, 4, "keytab_path", account.keytab.as_ref().map(|_| files::MACHINE_KEYTAB.path));
+    if !account.dc_address.is_empty() {
+        line(4, "dc_address", Scalar::Section);
+        for address in &account.dc_address {
+            line(6, "", Scalar::Item(address));
+        }
+    }
+}
+
+fn optional(line: &mut Line<'_>, indent: usize, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        line(indent, key, Scalar::Text(value));
+    }
+}
+
+fn placeholder(line: &mut Line<'_>, indent: usize, key: &str, secret: Option<&SecretKey>) {
+    optional(line, indent, key, secret.map(|_| PLACEHOLDER));
 }
 
 /// What stands behind a key.
@@ -88,7 +163,9 @@ enum Scalar<'a> {
     Section,
     Text(&'a str),
     Number(u64),
-    True,
+    Bool(bool),
+    /// Of the list that the line before opened; the key counts for nothing.
+    Item(&'a str),
 }
 
 /// `text` as a YAML string that no parser takes for anything else (`no`, `1e3`, `2001-01-01`, `: #`), in ASCII.
@@ -116,8 +193,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::fixtures::{everything, mutual, secured, server};
-    use crate::reconcile::{Metrics, ValidatedServer};
+    use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
+    use crate::reconcile::{MachineAccount, Metrics, ValidatedServer};
 
     /// The real server's schema: durations may be text, no key is required, an unknown one is an error.
     fn schema() -> jsonschema::Validator {
@@ -145,10 +222,23 @@ mod tests {
     }
 
     fn variants() -> Vec<ValidatedServer> {
-        let metrics = Metrics { port: 9191, path: "/m".into() };
+        let metrics = Metrics { port: 9191, path: "/m".into(), bearer_token: None };
         vec![
             server("minimal").build(),
             everything("full"),
+            directory("directory"),
+            percona_server("percona"),
+            server("half")
+                .with(|s| {
+                    let mut given = directory("half");
+                    if let Some(ldap) = &mut given.ldap {
+                        (ldap.ca_secret, ldap.bind_password, ldap.user_attr) = (None, None, None);
+                    }
+                    s.ldap = given.ldap;
+                    let machine_account = Some(MachineAccount::default());
+                    s.kerberos = Some(Kerberos { machine_account, ..Kerberos::default() });
+                })
+                .build(),
             secured("secured"),
             mutual("mutual"),
             server("pg").with(|s| s.database = Database::Postgres { secret: "pg-conn".into() }).build(),
@@ -217,16 +307,71 @@ mod tests {
     }
 
     #[test]
+    fn each_field_of_directory_and_kerberos_arrives_under_its_key() {
+        let config = parse(&directory("files"));
+        for (pointer, want) in [
+            ("/ldap/enabled", Value::from(true)),
+            ("/ldap/url", "ldaps://dc.example.com:636".into()),
+            ("/ldap/start_tls", true.into()),
+            ("/ldap/allow_plaintext", false.into()),
+            ("/ldap/base_dn", "DC=example,DC=com".into()),
+            ("/ldap/bind_dn", "CN=dittofs,DC=example,DC=com".into()),
+            ("/ldap/user_attr", "uid".into()),
+            ("/ldap/realm", "USERS.EXAMPLE.COM".into()),
+            ("/ldap/idmap", "rid".into()),
+            ("/ldap/nested_groups", true.into()),
+            ("/ldap/tls/ca_cert_file", "/ldap-ca/ca.crt".into()),
+            ("/ldap/tls/insecure_skip_verify", false.into()),
+            ("/kerberos/enabled", true.into()),
+            ("/kerberos/keytab_path", "/kerberos/dittofs.keytab".into()),
+            ("/kerberos/service_principal", "nfs/files.example.com@EXAMPLE.COM".into()),
+            ("/kerberos/realm", "EXAMPLE.COM".into()),
+            ("/kerberos/netbios_domain", "EXAMPLE".into()),
+            ("/kerberos/dns_domain", "example.com".into()),
+            ("/kerberos/krb5_conf", "/kerberos-krb5/krb5.conf".into()),
+            ("/kerberos/machine_account/enabled", true.into()),
+            ("/kerberos/machine_account/account_name", "FILES$".into()),
+            ("/kerberos/machine_account/keytab_path", "/kerberos-machine/machine.keytab".into()),
+            ("/kerberos/machine_account/dc_address/0", "dc1.example.com".into()),
+            ("/kerberos/machine_account/dc_address/1", "dc2.example.com:445".into()),
+            ("/metrics/auth", "token".into()),
+            ("/metrics/token_file", "/metrics-token/token".into()),
+        ] {
+            assert_eq!(config.pointer(pointer), Some(&want), "{pointer}");
+        }
+        let half = parse(&variants()[4]);
+        assert_eq!(half.pointer("/ldap/tls/ca_cert_file"), Some(&"/etc/ssl/ldap.pem".into()));
+        for unset in ["/ldap/bind_password", "/ldap/user_attr", "/kerberos/keytab_path", "/kerberos/krb5_conf"] {
+            assert_eq!(half.pointer(unset), None, "{unset}");
+        }
+        let plain = parse(&server("files").build());
+        assert_eq!((plain.get("ldap"), plain.get("kerberos")), (None, None));
+    }
+
+    #[test]
     fn nothing_but_infrastructure_is_configured() {
         for server in variants() {
             let config = parse(&server);
             let sections: Vec<&str> = config.as_object().unwrap().keys().map(String::as_str).collect();
             for section in sections {
                 assert!(
-                    ["logging", "shutdown_timeout", "database", "controlplane", "admin", "blockstore", "metrics"]
-                        .contains(&section),
+                    [
+                        "logging",
+                        "shutdown_timeout",
+                        "database",
+                        "controlplane",
+                        "admin",
+                        "blockstore",
+                        "metrics",
+                        "ldap",
+                        "kerberos",
+                    ]
+                    .contains(&section),
                     "{section}"
                 );
+            }
+            for secret in ["/ldap/bind_password", "/kerberos/machine_account/secret"] {
+                assert!(config.pointer(secret).is_none_or(|value| value == PLACEHOLDER), "{secret}");
             }
             assert_eq!(config.pointer("/controlplane/jwt/secret"), None);
             assert_eq!(config.pointer("/admin/password_hash"), None);

@@ -8,11 +8,23 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{everything, mutual, secured, server};
+use crate::fixtures::{directory, everything, mutual, percona_server, secured, server, service_settings};
 use crate::reconcile::ValidatedServer;
 
 fn minimal() -> ValidatedServer {
     server("files").namespace("tenant").uid("0b1c2d3e-0000-4000-8000-00000000cafe").build()
+}
+
+/// A server whose Services have every field set, each Service its own.
+fn services() -> ValidatedServer {
+    let minimal = minimal();
+    ValidatedServer {
+        api_service: service_settings("api"),
+        file_service: service_settings("file"),
+        adapter_services: service_settings("adapters"),
+        per_adapter: [("nfs".to_owned(), service_settings("nfs"))].into(),
+        ..minimal
+    }
 }
 
 fn value(object: impl Serialize) -> Value {
@@ -66,6 +78,20 @@ fn both() -> Vec<(String, Value)> {
     ] {
         all.extend(objects.into_iter().map(|(name, object)| (format!("{prefix}-{name}"), object)));
     }
+    let joined = objects(&directory("files"), &full_adapters, TargetPorts { nfs: 11049, smb: 5445 });
+    let read = joined.into_iter().filter(|(name, _)| ["config-map", "stateful-set"].contains(&name.as_str()));
+    all.extend(read.map(|(name, object)| (format!("directory-{name}"), object)));
+    let served = percona_server("files");
+    let cluster = percona_cluster(&served, served.percona.as_ref().unwrap());
+    all.push(("percona-cluster".to_owned(), crate::crd::sorted(cluster)));
+    let read = objects(&served, &fresh_server_adapters(), served.ports.into()).into_iter();
+    let read = read.filter(|(name, _)| ["config-map", "stateful-set"].contains(&name.as_str()));
+    all.extend(read.map(|(name, object)| (format!("percona-{name}"), object)));
+    let services = services();
+    let only = ["service-api", "service-file", "service-adapter-nfs", "service-adapter-smb"];
+    let services = objects(&services, &fresh_server_adapters(), services.ports.into()).into_iter();
+    let services = services.filter(|(name, _)| only.contains(&name.as_str()));
+    all.extend(services.map(|(name, object)| (format!("services-{name}"), object)));
     all
 }
 
@@ -143,7 +169,7 @@ fn every_object_is_in_the_servers_namespace_and_only_the_generated_secrets_have_
     for (name, object) in both() {
         assert_eq!(object.pointer("/metadata/namespace"), Some(&"tenant".into()), "{name}");
         assert_eq!(object.pointer("/metadata/labels/instance"), Some(&"files".into()), "{name}");
-        let outlives = name.ends_with("secret-jwt") || name.ends_with("secret-admin");
+        let outlives = name.ends_with("secret-jwt") || name.ends_with("secret-admin") || name == "percona-cluster";
         assert_eq!(object.pointer("/metadata/ownerReferences").is_none(), outlives, "{name}");
     }
 }

@@ -8,8 +8,11 @@
 mod common;
 mod config_map;
 mod config_yaml;
+mod files;
 #[cfg(test)]
 mod golden;
+mod nfs_ports;
+mod percona;
 mod pod_template;
 mod prune;
 mod quantity;
@@ -32,8 +35,10 @@ pub use common::{
     CONTAINER_NAME, HELD_TEMPLATE_ANNOTATION, INSTANCE_LABEL, KIND, MANAGED_BY, MANAGED_BY_LABEL, METRICS_PORT_NAME,
     METRICS_SERVICE_LABEL, labels, owner_reference, selector,
 };
-pub use config_map::{CONFIG_FILE, config_map};
+pub use config_map::{CONFIG_FILE, KRB5_CONF_FILE, config_map, hashed_text};
 pub use config_yaml::render;
+pub use nfs_ports::nfs_ports;
+pub use percona::percona_cluster;
 pub use pod_template::OWN_ENV;
 pub use quantity::{canonical, thousandths};
 pub use rbac::rbac_yaml;

@@ -14,18 +14,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::common::{API_PORT_NAME, CONFIG_HASH_ANNOTATION, CONTAINER_NAME, METRICS_PORT_NAME, labels};
 use super::config_map::CONFIG_FILE;
+use super::files;
 use super::quantity::canonical;
 use super::secret_admin::ADMIN_PASSWORD_KEY;
 use super::secret_jwt::JWT_SECRET_KEY;
 use super::security;
 use super::stateful_set::{CONTENT_CLAIM, CONTROL_PLANE_CLAIM, METADATA_CLAIM, TemplateInput};
 use super::tls;
+use crate::crd::annotations::RESTART_AT;
 use crate::reconcile::{Database, SecretKey, ValidatedServer, adapter_port_name};
 
 /// Every environment variable that the operator may set; `spec.pod.env` cannot have one of these.
-pub const OWN_ENV: [&str; 8] = [
+pub const OWN_ENV: [&str; 10] = [
     "DITTOFS_CONTROLPLANE_SECRET",
     "DITTOFS_ADMIN_INITIAL_PASSWORD",
+    LDAP_PASSWORD_ENV,
+    MACHINE_SECRET_ENV,
     "DITTOFS_DATABASE_POSTGRES_HOST",
     "DITTOFS_DATABASE_POSTGRES_PORT",
     "DITTOFS_DATABASE_POSTGRES_DATABASE",
@@ -33,6 +37,9 @@ pub const OWN_ENV: [&str; 8] = [
     "DITTOFS_DATABASE_POSTGRES_PASSWORD",
     "DITTOFS_DATABASE_POSTGRES_SSLMODE",
 ];
+
+const LDAP_PASSWORD_ENV: &str = "DITTOFS_LDAP_BIND_PASSWORD";
+const MACHINE_SECRET_ENV: &str = "DITTOFS_KERBEROS_MACHINE_ACCOUNT_SECRET";
 
 /// Keys of the database Secret, the variable each goes to, and whether it may be missing.
 const POSTGRES_ENV: [(&str, &str, bool); 6] = [
@@ -42,6 +49,15 @@ const POSTGRES_ENV: [(&str, &str, bool); 6] = [
     ("user", "DITTOFS_DATABASE_POSTGRES_USER", false),
     ("password", "DITTOFS_DATABASE_POSTGRES_PASSWORD", false),
     ("sslmode", "DITTOFS_DATABASE_POSTGRES_SSLMODE", true),
+];
+
+/// The same for the Secret that Percona's operator makes.
+const PERCONA_ENV: [(&str, &str, bool); 5] = [
+    ("host", "DITTOFS_DATABASE_POSTGRES_HOST", false),
+    ("port", "DITTOFS_DATABASE_POSTGRES_PORT", true),
+    ("dbname", "DITTOFS_DATABASE_POSTGRES_DATABASE", false),
+    ("user", "DITTOFS_DATABASE_POSTGRES_USER", false),
+    ("password", "DITTOFS_DATABASE_POSTGRES_PASSWORD", false),
 ];
 
 const CONFIG_VOLUME: &str = "config";
@@ -58,6 +74,9 @@ pub(super) fn pod_template(server: &ValidatedServer, input: &TemplateInput<'_>) 
     pod_labels.extend(labels(server));
     let mut annotations = pod.annotations.clone();
     annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), input.config_hash.to_owned());
+    if let Some(text) = &server.restart_at {
+        annotations.insert(RESTART_AT.to_owned(), text.clone());
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
@@ -93,7 +112,7 @@ fn volumes(server: &ValidatedServer) -> Vec<Volume> {
         }),
         ..Volume::default()
     };
-    [config].into_iter().chain(tls::volumes(server)).collect()
+    std::iter::once(config).chain(tls::volumes(server)).chain(files::volumes(server)).collect()
 }
 
 fn container(server: &ValidatedServer, input: &TemplateInput<'_>) -> Container {
@@ -159,11 +178,21 @@ fn env(server: &ValidatedServer) -> Vec<EnvVar> {
         from_secret("DITTOFS_CONTROLPLANE_SECRET", jwt, false),
         from_secret("DITTOFS_ADMIN_INITIAL_PASSWORD", password, false),
     ];
-    if let Database::Postgres { secret } = &server.database {
-        env.extend(POSTGRES_ENV.iter().map(|&(key, variable, optional)| {
+    let database = match &server.database {
+        Database::Sqlite { .. } => None,
+        Database::Postgres { secret } => Some((secret.clone(), POSTGRES_ENV.as_slice())),
+        Database::Percona => Some((names.percona_secret(), PERCONA_ENV.as_slice())),
+    };
+    if let Some((secret, keys)) = database {
+        env.extend(keys.iter().map(|&(key, variable, optional)| {
             from_secret(variable, SecretKey { name: secret.clone(), key: key.to_owned() }, optional)
         }));
     }
+    let ldap = server.ldap.as_ref().and_then(|ldap| ldap.bind_password.clone());
+    env.extend(ldap.map(|secret| from_secret(LDAP_PASSWORD_ENV, secret, false)));
+    let account = server.kerberos.as_ref().and_then(|kerberos| kerberos.machine_account.as_ref());
+    let account = account.and_then(|account| account.secret.clone());
+    env.extend(account.map(|secret| from_secret(MACHINE_SECRET_ENV, secret, false)));
     env.extend(server.pod.env.iter().filter(|given| !OWN_ENV.contains(&given.name.as_str())).cloned().map(user_env));
     env
 }
@@ -222,6 +251,7 @@ fn mounts(server: &ValidatedServer) -> Vec<VolumeMount> {
         mounts.push(mount(CONTENT_CLAIM, &server.cache.path, None));
     }
     mounts.extend(tls::mounts(server));
+    mounts.extend(files::mounts(server));
     mounts
 }
 
@@ -242,7 +272,7 @@ mod tests {
 
     use super::*;
     use crate::build::AdapterPort;
-    use crate::fixtures::{everything, server};
+    use crate::fixtures::{directory, everything, server};
 
     fn adapter(adapter_type: &str, port: u16) -> AdapterPort {
         AdapterPort { adapter_type: adapter_type.into(), port }
@@ -291,7 +321,8 @@ mod tests {
 
     #[test]
     fn every_variable_that_is_set_is_one_that_the_user_cannot_set() {
-        let ours = server("files").with(|s| s.database = Database::Postgres { secret: "pg".into() }).build();
+        let mut ours = directory("files");
+        ours.pod.env.clear();
         let mut names: Vec<_> = env(&ours).into_iter().map(|variable| variable.name).collect();
         let mut known = OWN_ENV.to_vec();
         names.sort();

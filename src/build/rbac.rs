@@ -14,7 +14,7 @@ const NAME: &str = "dittofs-operator";
 
 /// API group, resource and verbs of each rule; the comment above one says which actor needs it.
 const RULES: &[(&str, &str, &[&str])] = &[
-    // CrWatcher reads, StatusReporter releases a finalizer that the operator written in Go left behind.
+    // CrWatcher reads; the Supervisor sets and releases our finalizer.
     ("dittofs.dittofs.com", "dittoservers", &["get", "list", "watch", "patch"]),
     // StatusReporter.
     ("dittofs.dittofs.com", "dittoservers/status", &["patch"]),
@@ -28,14 +28,16 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("", "configmaps", &["get", "list", "watch", "create", "update"]),
     // ConfigHasher and AdapterPoller; generated Secrets are never deleted.
     ("", "secrets", &["get", "list", "watch", "create", "update"]),
+    // ConfigHasher; the garbage collector deletes.
+    ("pgv2.percona.com", "perconapgclusters", &["get", "create", "update"]),
     // PortReconciler lets the claims of its StatefulSet grow; they are never made nor deleted.
     ("", "persistentvolumeclaims", &["get", "list", "watch", "patch"]),
     // PortReconciler asks whether a claim's class lets it grow. A RoleBinding cannot grant it; the API server decides then.
     ("storage.k8s.io", "storageclasses", &["get"]),
-    // StatusReporter looks at the server's one pod by name.
-    ("", "pods", &["get"]),
-    // All reports.
-    ("events.k8s.io", "events", &["create", "patch"]),
+    // CrWatcher, for what StatusReporter says about them; PortReconciler looks at the one that outlived its StatefulSet.
+    ("", "pods", &["get", "list", "watch"]),
+    // All report; StatusReporter lists those about a StatefulSet that has no pod.
+    ("events.k8s.io", "events", &["create", "patch", "list"]),
 ];
 
 /// `ServiceAccount`, `ClusterRole` and `ClusterRoleBinding` of the operator as YAML documents. The same text every

@@ -7,13 +7,13 @@ use super::service::{to_number, with_settings};
 use super::stateful_set::AdapterPort;
 use crate::reconcile::{ValidatedServer, adapter_label, adapter_port_name};
 
-/// The Service of `adapter`, with `spec.adapterServices`.
+/// The Service of `adapter`, with `spec.adapterServices` and what it says of this adapter.
 ///
 /// Its target is a number, not a name: the running pod may not declare the adapter's port yet, or never.
 pub fn adapter_service(server: &ValidatedServer, adapter: &AdapterPort) -> Service {
     let ports = vec![to_number(&adapter_port_name(&adapter.adapter_type), adapter.port, adapter.port)];
     let name = server.names().adapter_service(&adapter.adapter_type);
-    let mut service = with_settings(server, name, &server.adapter_services, ports);
+    let mut service = with_settings(server, name, server.adapter_settings(&adapter.adapter_type), ports);
     service.metadata.labels.get_or_insert_default().extend(strings([
         (ADAPTER_SERVICE_LABEL, "true"),
         (ADAPTER_TYPE_LABEL, &adapter_label(&adapter.adapter_type)),

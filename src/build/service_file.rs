@@ -26,7 +26,7 @@ pub fn file_service(server: &ValidatedServer, targets: TargetPorts) -> Option<Se
     server.file_service_enabled.then(|| {
         let ports =
             vec![to_number("nfs", server.ports.nfs, targets.nfs), to_number("smb", server.ports.smb, targets.smb)];
-        with_settings(server, server.names().file_service(), &server.service, ports)
+        with_settings(server, server.names().file_service(), &server.file_service, ports)
     })
 }
 

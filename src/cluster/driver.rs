@@ -409,7 +409,11 @@ pub fn count_events(client: Client, metrics: Metrics) -> Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, metrics) = (client.clone(), metrics.clone());
         async move {
-            let verb = if request.method() == http::Method::PATCH { Verb::Patch } else { Verb::Create };
+            let verb = match *request.method() {
+                http::Method::PATCH => Verb::Patch,
+                http::Method::GET => Verb::List,
+                _ => Verb::Create,
+            };
             counted(&client, request, verb, "events", &metrics).await
         }
     });

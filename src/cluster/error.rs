@@ -27,6 +27,8 @@ pub enum Operation {
     Delete,
     /// PATCH of the status subresource.
     PatchStatus,
+    /// PATCH that adds one finalizer.
+    AddFinalizer,
     /// PATCH that removes one finalizer.
     RemoveFinalizer,
     /// PATCH of the size that a claim asks for.
@@ -42,6 +44,7 @@ impl Operation {
             Self::Replace => "replace",
             Self::Delete => "delete",
             Self::PatchStatus => "patch-status",
+            Self::AddFinalizer => "add-finalizer",
             Self::RemoveFinalizer => "remove-finalizer",
             Self::ResizeClaim => "resize-claim",
         }
@@ -56,6 +59,7 @@ impl fmt::Display for Operation {
             Self::Replace => "replace",
             Self::Delete => "delete",
             Self::PatchStatus => "patch the status of",
+            Self::AddFinalizer => "add the finalizer of",
             Self::RemoveFinalizer => "remove the finalizer of",
             Self::ResizeClaim => "resize",
         })
@@ -122,6 +126,12 @@ pub enum KubeError {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// It was not sent: the server that it is for is paused.
+    #[error("{call}: the server is paused")]
+    Paused {
+        /// The call.
+        call: Box<Call>,
+    },
     /// The call could not be made of its arguments: a name that no object can have.
     #[error("{call}: not a valid name")]
     InvalidName {
@@ -154,6 +164,7 @@ impl KubeError {
             | Self::Timeout { call, .. }
             | Self::Unreachable { call, .. }
             | Self::Malformed { call, .. }
+            | Self::Paused { call }
             | Self::InvalidName { call } => call,
         }
     }
@@ -184,6 +195,7 @@ impl KubeError {
             Self::Timeout { .. } => "timeout",
             Self::Unreachable { .. } => "unreachable",
             Self::Malformed { .. } => "malformed",
+            Self::Paused { .. } => "paused",
             Self::InvalidName { .. } => "invalid",
         }
     }
@@ -191,8 +203,11 @@ impl KubeError {
     /// The object is not what it was when it was read: read it again and decide again.
     pub fn is_conflict(&self) -> bool {
         match self {
-            // A JSON patch whose `test` fails is answered 422.
-            Self::Refused { call, code: 422, .. } => call.operation == Operation::RemoveFinalizer,
+            // A JSON patch whose `test` fails is answered 422; an object that does not validate, too, and says so.
+            Self::Refused { call, code: 422, message, .. } => {
+                matches!(call.operation, Operation::AddFinalizer | Operation::RemoveFinalizer)
+                    && !message.contains(" is invalid: ")
+            }
             Self::Refused { code: 409, reason, being_deleted: false, .. } => reason != "AlreadyExists",
             _ => false,
         }
@@ -201,6 +216,12 @@ impl KubeError {
     /// There is no such object.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
+    }
+
+    /// The API server does not know the kind: of an object that is missing it says `NotFound`, of a path that nobody
+    /// serves nothing that can be read.
+    pub fn is_unserved(&self) -> bool {
+        self.is_not_found() && self.call().kind.is_custom() && self.reason() != Some("NotFound")
     }
 
     /// A create met an object of that name, one that is not on its way out.
@@ -231,7 +252,7 @@ impl KubeError {
                 *being_deleted || self.is_conflict() || matches!(code, 401 | 408 | 429 | 500..=599)
             }
             Self::Timeout { .. } | Self::Unreachable { .. } | Self::Malformed { .. } => true,
-            Self::InvalidName { .. } => false,
+            Self::Paused { .. } | Self::InvalidName { .. } => false,
         }
     }
 }
@@ -320,7 +341,11 @@ mod tests {
 
     #[test]
     fn a_failed_test_of_a_json_patch_is_a_conflict_and_a_refused_replace_is_not() {
-        assert!(refused(Operation::RemoveFinalizer, Kind::DittoServer, 422, "Invalid", "").is_conflict());
+        for operation in [Operation::AddFinalizer, Operation::RemoveFinalizer] {
+            let conflict = |message| refused(operation, Kind::DittoServer, 422, "Invalid", message).is_conflict();
+            assert!(conflict("the server rejected our request due to an error in our request"));
+            assert!(!conflict("DittoServer.dittofs.dittofs.com \"a\" is invalid: spec.image: too long"));
+        }
         let invalid = refused(Operation::Replace, Kind::Service, 422, "Invalid", "spec.ports: required");
         assert!(!invalid.is_conflict() && !invalid.is_transient());
         assert_eq!(invalid.category(), "invalid");

@@ -26,6 +26,8 @@ pub enum Kind {
     Claim,
     /// `storage.k8s.io/v1 StorageClass`, in no namespace.
     StorageClass,
+    /// `pgv2.percona.com/v2 PerconaPGCluster`.
+    PerconaPgCluster,
 }
 
 impl Kind {
@@ -35,6 +37,7 @@ impl Kind {
             Self::DittoServer => "dittofs.dittofs.com",
             Self::StatefulSet => "apps",
             Self::StorageClass => "storage.k8s.io",
+            Self::PerconaPgCluster => "pgv2.percona.com",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod | Self::Claim => "",
         }
     }
@@ -43,6 +46,7 @@ impl Kind {
     pub fn version(self) -> &'static str {
         match self {
             Self::DittoServer => "v1alpha1",
+            Self::PerconaPgCluster => "v2",
             _ => "v1",
         }
     }
@@ -53,6 +57,7 @@ impl Kind {
             Self::DittoServer => "dittofs.dittofs.com/v1alpha1",
             Self::StatefulSet => "apps/v1",
             Self::StorageClass => "storage.k8s.io/v1",
+            Self::PerconaPgCluster => "pgv2.percona.com/v2",
             Self::Service | Self::ConfigMap | Self::Secret | Self::Pod | Self::Claim => "v1",
         }
     }
@@ -68,6 +73,7 @@ impl Kind {
             Self::Pod => "Pod",
             Self::Claim => "PersistentVolumeClaim",
             Self::StorageClass => "StorageClass",
+            Self::PerconaPgCluster => "PerconaPGCluster",
         }
     }
 
@@ -82,12 +88,13 @@ impl Kind {
             Self::Pod => "pods",
             Self::Claim => "persistentvolumeclaims",
             Self::StorageClass => "storageclasses",
+            Self::PerconaPgCluster => "perconapgclusters",
         }
     }
 
     /// Whether a CustomResourceDefinition brings the kind, so that it can be absent.
     pub fn is_custom(self) -> bool {
-        self == Self::DittoServer
+        matches!(self, Self::DittoServer | Self::PerconaPgCluster)
     }
 
     /// Whether its objects are in no namespace.
@@ -157,7 +164,7 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::DittoServer,
         Kind::StatefulSet,
         Kind::Service,
@@ -166,6 +173,7 @@ mod tests {
         Kind::Pod,
         Kind::Claim,
         Kind::StorageClass,
+        Kind::PerconaPgCluster,
     ];
 
     #[test]

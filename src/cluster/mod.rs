@@ -11,7 +11,9 @@ mod driver;
 mod error;
 mod events;
 mod kind;
+mod mishaps;
 mod objects;
+pub mod pause;
 mod raw;
 mod reason;
 #[cfg(test)]
@@ -28,6 +30,7 @@ pub(crate) use error::cut;
 pub use error::{Call, KubeError, Operation};
 pub use events::{CrRef, Events, NOTE_ANNOTATION, Notice, NoticeKind, TRACE_ANNOTATION};
 pub use kind::Kind;
+pub use mishaps::{Mishap, MishapReader, Mishaps};
 pub use objects::{Cluster, Deletion, FIELD_MANAGER};
 pub use reason::{Reason, markdown as events_markdown};
 pub use watch::{WatchEvent, WatchPolicy, WatchScope, watch};

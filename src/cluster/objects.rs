@@ -19,7 +19,7 @@ use tracing::{Instrument as _, Span};
 
 use super::error::{Call, KubeError, Operation};
 use super::kind::Kind;
-use crate::reconcile::{ServerKey, meta};
+use crate::reconcile::{ServerKey, diff, meta};
 use crate::telemetry::metrics::{self, Action, Metrics, doing};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{failed, records, set, started};
@@ -72,12 +72,13 @@ impl Cluster {
         self
     }
 
-    /// The object as the API server has it now; `None` when there is none.
+    /// The object as the API server has it now; `None` when there is none. A kind whose CustomResourceDefinition is not
+    /// installed is an error ([`KubeError::is_unserved`]).
     pub async fn get(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<Value>, KubeError> {
         let request = Verb { operation: Operation::Get, kind, namespace, name };
         match self.send(&request, Method::GET, JSON, None).await {
             Ok(answer) => request.parse(&answer).map(Some),
-            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_not_found() && !error.is_unserved() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -132,6 +133,30 @@ impl Cluster {
         request.parse(&answer)
     }
 
+    /// Adds `finalizer` to the DittoServer that has this `uid` and this `version` and whose finalizers are `current`, as
+    /// the last one, and returns the object as stored; a conflict when it is another object, or a newer version of it.
+    pub async fn add_finalizer(
+        &self,
+        key: &ServerKey,
+        (uid, version): (&str, &str),
+        finalizer: &str,
+        current: &[String],
+    ) -> Result<Value, KubeError> {
+        let request = Verb::on_server(Operation::AddFinalizer, key);
+        let add = if current.is_empty() {
+            json!({"op": "add", "path": "/metadata/finalizers", "value": [finalizer]})
+        } else {
+            json!({"op": "add", "path": "/metadata/finalizers/-", "value": finalizer})
+        };
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+            add,
+        ]);
+        let answer = self.send(&request, Method::PATCH, JSON_PATCH, Some(&patch)).await?;
+        request.parse(&answer)
+    }
+
     /// Removes `finalizer` from the DittoServer that has this `uid` and whose finalizers are `current`; a conflict
     /// when it is another object, or the finalizer has moved. Sends nothing when it is not among `current`.
     pub async fn remove_finalizer(
@@ -180,6 +205,10 @@ impl Cluster {
         content: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, KubeError> {
+        if super::pause::refuses(verb.operation) {
+            super::pause::refused(&self.would(verb, body).await);
+            return Err(KubeError::Paused { call: Box::new(verb.call()) });
+        }
         let span = verb.span(&method);
         if let Some((address, port)) = &self.server
             && records(&span)
@@ -206,13 +235,31 @@ impl Cluster {
         result.map(|(_, body)| body)
     }
 
+    /// What a write would do, in words; of a Secret only that it would be written.
+    async fn would(&self, verb: &Verb<'_>, body: Option<&Value>) -> String {
+        let what = format!("{} {} {}", verb.operation, verb.kind, verb.name);
+        let (Operation::Replace, Some(next)) = (verb.operation, body) else { return what };
+        if verb.kind == Kind::Secret {
+            return what;
+        }
+        let read = Verb { operation: Operation::Get, ..*verb };
+        let answer = self.exchange(&read, Method::GET, JSON, None).await;
+        match answer.and_then(|(_, bytes)| read.parse(&bytes)) {
+            Ok(live) => format!("{what} ({})", diff(&live, next).join(", ")),
+            Err(_) => what,
+        }
+    }
+
     fn count(&self, verb: &Verb<'_>, result: &Result<(u16, Bytes), KubeError>, took: Duration) {
         let action = match verb.operation {
             Operation::Get => None,
             Operation::Create => Some(Action::Create),
             Operation::Replace => Some(Action::Update),
             Operation::Delete => Some(Action::Delete),
-            Operation::PatchStatus | Operation::RemoveFinalizer | Operation::ResizeClaim => Some(Action::Patch),
+            Operation::PatchStatus
+            | Operation::AddFinalizer
+            | Operation::RemoveFinalizer
+            | Operation::ResizeClaim => Some(Action::Patch),
         };
         if let (Ok(_), Some(action)) = (result, action) {
             doing::wrote(verb.kind, action);
@@ -291,6 +338,7 @@ impl<'a> Verb<'a> {
                 Operation::Replace | Operation::ResizeClaim => "update",
                 Operation::Delete => "delete",
                 Operation::PatchStatus => "status",
+                Operation::AddFinalizer => "finalizer",
                 Operation::RemoveFinalizer => "release",
             };
             set(&span, Attribute::Decision, decision);
@@ -314,7 +362,7 @@ impl<'a> Verb<'a> {
             Operation::Create => {
                 format!("{}?fieldManager={FIELD_MANAGER}", self.kind.collection_path(self.namespace)?)
             }
-            Operation::Replace | Operation::RemoveFinalizer | Operation::ResizeClaim => {
+            Operation::Replace | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
                 format!("{object}?fieldManager={FIELD_MANAGER}")
             }
             Operation::PatchStatus => format!("{object}/status?fieldManager={FIELD_MANAGER}"),
@@ -422,6 +470,28 @@ mod tests {
         assert_eq!(asked.query, "fieldManager=dittofs-operator");
         assert_eq!(asked.content_type, "application/merge-patch+json");
         assert_eq!(asked.body, json!({"metadata": {"uid": "uid-1"}, "status": {"phase": "Running"}}));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_finalizer_is_added_only_to_the_version_that_was_seen_and_beside_the_others() {
+        let tests = [
+            json!({"op": "test", "path": "/metadata/uid", "value": "uid-1"}),
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": "5"}),
+        ];
+        for (current, add) in [
+            (vec![], json!({"op": "add", "path": "/metadata/finalizers", "value": ["c/d"]})),
+            (vec!["a/b".to_owned()], json!({"op": "add", "path": "/metadata/finalizers/-", "value": "c/d"})),
+        ] {
+            let (cluster, server) = answering(|| Reply::Json(200, stored("6")));
+            let made = cluster.add_finalizer(&key(), ("uid-1", "5"), "c/d", &current).await.expect("added");
+            assert_eq!(made["metadata"]["resourceVersion"], "6");
+            let asked = only(&server);
+            assert_eq!((asked.method, asked.content_type.as_str()), (Method::PATCH, "application/json-patch+json"));
+            assert_eq!(asked.path, "/apis/dittofs.dittofs.com/v1alpha1/namespaces/ns/dittoservers/files");
+            assert_eq!(asked.body, json!([tests[0], tests[1], add]));
+        }
+        let (cluster, _server) = answering(|| Reply::status(422, "Invalid"));
+        assert!(cluster.add_finalizer(&key(), ("uid-1", "5"), "c/d", &[]).await.expect_err("moved").is_conflict());
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,10 +22,9 @@ pub struct SecretKeySelector {
     pub optional: Option<bool>,
 }
 
-/// Where the control plane keeps its data. Postgres wins when both are set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+/// Where the control plane keeps its data. Postgres wins when both are set, and `spec.percona` over both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::postgres_needs_secret())]
 pub struct DatabaseSpec {
     /// Kind of database.
     #[serde(default, rename = "type")]

@@ -40,6 +40,20 @@ pub const SERVICE_TYPE: &str = "LoadBalancer";
 pub const METRICS_PORT: i32 = 9090;
 /// `spec.metrics.path`.
 pub const METRICS_PATH: &str = "/metrics";
+/// `spec.percona.replicas`.
+pub const PERCONA_REPLICAS: i32 = 1;
+/// `spec.percona.storageSize`.
+pub const PERCONA_STORAGE_SIZE: &str = "10Gi";
+/// `spec.percona.databaseName`.
+pub const PERCONA_DATABASE_NAME: &str = "dittofs";
+/// `spec.percona.backup.region`.
+pub const PERCONA_BACKUP_REGION: &str = "eu-west-1";
+/// `spec.percona.backup.fullSchedule`.
+pub const PERCONA_FULL_SCHEDULE: &str = "0 2 * * *";
+/// `spec.percona.backup.incrSchedule`.
+pub const PERCONA_INCR_SCHEDULE: &str = "0 * * * *";
+/// `spec.percona.backup.retentionDays`.
+pub const PERCONA_RETENTION_DAYS: i32 = 7;
 /// `logging.level` as rendered when unset; not a default of the schema.
 pub const LOG_LEVEL: &str = "INFO";
 /// `logging.format` as rendered when unset; not a default of the schema.
@@ -103,4 +117,25 @@ pub(super) fn metrics_path() -> String {
 }
 pub(super) fn yes() -> bool {
     true
+}
+pub(super) fn percona_replicas() -> i32 {
+    PERCONA_REPLICAS
+}
+pub(super) fn percona_storage_size() -> String {
+    PERCONA_STORAGE_SIZE.to_owned()
+}
+pub(super) fn percona_database_name() -> String {
+    PERCONA_DATABASE_NAME.to_owned()
+}
+pub(super) fn percona_backup_region() -> String {
+    PERCONA_BACKUP_REGION.to_owned()
+}
+pub(super) fn percona_full_schedule() -> String {
+    PERCONA_FULL_SCHEDULE.to_owned()
+}
+pub(super) fn percona_incr_schedule() -> String {
+    PERCONA_INCR_SCHEDULE.to_owned()
+}
+pub(super) fn percona_retention_days() -> i32 {
+    PERCONA_RETENTION_DAYS
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::database::SecretKeySelector;
+use super::directory::{KerberosSpec, LdapSpec};
 use super::{defaults, rules};
 
 /// Who may use the server's API.
@@ -20,6 +21,12 @@ pub struct IdentitySpec {
     /// The first administrator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<AdminSpec>,
+    /// A directory that names users and groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ldap: Option<LdapSpec>,
+    /// Kerberos for NFS and SMB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kerberos: Option<KerberosSpec>,
 }
 
 /// Store of identities.

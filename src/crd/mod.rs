@@ -15,14 +15,20 @@
 
 #![expect(unreachable_pub, reason = "the KubeSchema derive copies each public struct into a function body")]
 
+pub mod annotations;
 pub mod database;
 pub mod defaults;
+pub mod directory;
 pub mod identity;
 pub mod network;
+pub mod percona;
 pub mod pod;
 pub mod rules;
 pub mod runtime;
 mod schema;
+pub mod service;
+pub mod service_rules;
+pub mod snapshots;
 pub mod spec;
 pub mod status;
 pub mod storage;
@@ -40,5 +46,6 @@ pub const VERSION: &str = "v1alpha1";
 pub const KIND: &str = "DittoServer";
 /// Plural, as it stands in URLs and RBAC rules.
 pub const PLURAL: &str = "dittoservers";
-/// Finalizer of the operator written in Go; a resource that still carries it is released.
+/// Finalizer of every `DittoServer` that lives; the operator written in Go has the same, so that each can release what
+/// the other has set.
 pub const FINALIZER: &str = "dittofs.dittofs.com/finalizer";

@@ -1,11 +1,10 @@
-//! Ports, Services, adapter discovery and metrics of the spec.
-
-use std::collections::BTreeMap;
+//! Ports, adapter discovery and metrics of the spec.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::database::SecretKeySelector;
 use super::{defaults, rules};
 
 /// The server's REST API. Each Secret is in the server's namespace.
@@ -70,42 +69,8 @@ pub struct AdapterDiscoverySpec {
     pub stop_grace_period: String,
 }
 
-/// What may be chosen of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceSpec {
-    /// Type of the Service.
-    #[serde(default, rename = "type")]
-    pub service_type: ServiceTypeSpec,
-    /// Annotations of the Service; one that is taken out here is removed there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
-}
-
-/// Type of a Service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(inline)]
-pub enum ServiceTypeSpec {
-    /// Inside the cluster only.
-    ClusterIP,
-    /// A port of every node.
-    NodePort,
-    #[default]
-    /// An address of its own.
-    LoadBalancer,
-}
-
-/// The Service with the conventional file ports.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct FileServiceSpec {
-    /// Whether there is a `-file` Service.
-    #[serde(default = "defaults::yes")]
-    pub enabled: bool,
-}
-
 /// The server's metrics endpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsSpec {
     /// Whether there is one.
@@ -119,4 +84,8 @@ pub struct MetricsSpec {
     #[serde(default = "defaults::metrics_path")]
     #[schemars(length(max = 1024), regex(pattern = r"^/.*"))]
     pub path: String,
+    /// What a scraper has to present; anybody may read the metrics when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::secret_key("spec.metrics.bearerTokenSecret"))]
+    pub bearer_token_secret: Option<SecretKeySelector>,
 }

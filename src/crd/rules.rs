@@ -31,6 +31,9 @@ const BYTES: &str = "^0*([1-9][0-9]{0,17}|[1-9][0-9]{0,14}(k|Ki)|[1-9][0-9]{0,11
 /// A Service name: a DNS-1035 label.
 const DNS_1035: &str = "^[a-z]([-a-z0-9]*[a-z0-9])?$";
 
+/// An LDAP URL with a host.
+const LDAP_URL: &str = "^[lL][dD][aA][pP][sS]?://[^ /\\\\t\\\\r\\\\n][^ \\\\t\\\\r\\\\n]*$";
+
 /// What to do about a name that does not fit.
 pub const NAME_REMEDY: &str = "use lowercase letters, digits and dashes, a letter first, no dash last";
 /// What to do about a missing spec.
@@ -46,8 +49,8 @@ pub const POLLING_REMEDY: &str = "use a Go duration of at least 1s, such as 30s"
 /// What to do about two equal ports.
 pub const PORTS_REMEDY: &str = "give nfs, smb, the API and the metrics endpoint different ports";
 /// What to do about a missing Secret of Postgres.
-pub const POSTGRES_REMEDY: &str =
-    "name the Secret with the connection in spec.database.postgresSecretRef.name, or use type sqlite";
+pub const POSTGRES_REMEDY: &str = "name the Secret with the connection in spec.database.postgresSecretRef.name, enable \
+    spec.percona, or use type sqlite";
 /// What to do about TLS without a certificate.
 pub const TLS_REMEDY: &str =
     "name the Secret with tls.crt and tls.key in spec.controlPlane.certSecretName, or set tls to false";
@@ -61,6 +64,28 @@ pub const MOUNT_REMEDY: &str = "choose a path that neither contains nor lies in 
 pub const SECRET_KEY_REMEDY: &str = "name the key of the Secret with letters, digits, dots, dashes and underscores";
 /// What to do about an environment variable that is ours.
 pub const ENV_REMEDY: &str = "leave it out: the operator sets it itself";
+/// What to do about the address of a directory.
+pub const LDAP_URL_REMEDY: &str =
+    "use ldaps:// or ldap:// and the directory's host, such as ldaps://dc.example.com:636";
+/// What to do about an empty distinguished name.
+pub const LDAP_NAME_REMEDY: &str = "give a distinguished name, such as DC=example,DC=com, or disable LDAP";
+/// What to do about the name of a share.
+pub const SHARE_REMEDY: &str = "name the share as the server does, such as /archive, without control characters";
+/// What to do about the time between two snapshots.
+pub const SNAPSHOT_INTERVAL_REMEDY: &str =
+    "use a Go duration above 0 such as 6h or 24h, or one of @hourly, @daily, @weekly";
+/// What to do about the age of snapshots.
+pub const SNAPSHOT_TTL_REMEDY: &str = "use a Go duration such as 720h, or leave it out to keep snapshots for ever";
+/// What to do about the beginning of snapshots' names.
+pub const NAME_PREFIX_REMEDY: &str = "use at most 64 letters, digits, dashes and underscores";
+/// What to do about two policies of one share.
+pub const ONE_POLICY_REMEDY: &str = "give each share one policy; /archive and archive are the same share";
+/// Words for the time between two snapshots, beside durations.
+pub const SNAPSHOT_WORDS: [&str; 3] = ["@hourly", "@daily", "@weekly"];
+/// Most policies of one server: what the rule about their shares may cost.
+pub const POLICIES_MAX: usize = 100;
+/// Longest name of a share, in characters.
+pub const SHARE_MAX: usize = 255;
 /// What to do about a change of storage.
 pub const STORAGE_REMEDY: &str =
     "storage cannot change after creation; set the old value again, or create another DittoServer";
@@ -68,11 +93,29 @@ pub const STORAGE_REMEDY: &str =
 pub const VOLUME_REMEDY: &str = "a volume cannot shrink; set that size or a larger one";
 
 /// Environment variables that the operator sets itself.
-pub const OWN_ENV: [&str; 2] = ["DITTOFS_CONTROLPLANE_SECRET", "DITTOFS_ADMIN_INITIAL_PASSWORD"];
+pub const OWN_ENV: [&str; 4] = [
+    "DITTOFS_CONTROLPLANE_SECRET",
+    "DITTOFS_ADMIN_INITIAL_PASSWORD",
+    "DITTOFS_LDAP_BIND_PASSWORD",
+    "DITTOFS_KERBEROS_MACHINE_ACCOUNT_SECRET",
+];
 /// Prefix of further environment variables that the operator sets itself.
 pub const OWN_ENV_PREFIX: &str = "DITTOFS_DATABASE_POSTGRES_";
 /// Directories of the container that the content volume must stay clear of.
-pub const TAKEN_PATHS: [&str; 4] = ["/app", "/config", "/data/controlplane", "/data/store/metadata"];
+pub const TAKEN_PATHS: [&str; 9] = [
+    "/app",
+    "/config",
+    "/data/controlplane",
+    "/data/store/metadata",
+    "/kerberos",
+    "/kerberos-krb5",
+    "/kerberos-machine",
+    "/ldap-ca",
+    "/metrics-token",
+];
+
+/// Directories of the container that TLS takes.
+pub const TLS_PATHS: [&str; 2] = ["/tls", "/tls-client-ca"];
 
 /// The ports that must differ from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +207,7 @@ pub fn server_name() -> Rule {
         ),
         format!(
             "'metadata.name is \"%s\" (%d characters): {NAME_REMEDY}, at most {max} characters, so that the names of its \
-             Services fit'.format([self.metadata.name, size(self.metadata.name)])"
+             objects fit'.format([self.metadata.name, size(self.metadata.name)])"
         ),
     )
     .optional_old_self(true)
@@ -314,16 +357,58 @@ pub fn positive_duration(field: &str) -> Rule {
     )
 }
 
+/// The name of a share: at most one leading slash, then something that is neither a slash nor a blank.
+pub fn share_name(field: &str) -> Rule {
+    rule("self.matches('^/?[^/ \\\\x00-\\\\x1f\\\\x7f][^\\\\x00-\\\\x1f\\\\x7f]*$')", says(field, SHARE_REMEDY))
+}
+
+/// One of [`SNAPSHOT_WORDS`], or readable and above 0.
+pub fn snapshot_interval(field: &str) -> Rule {
+    let words = SNAPSHOT_WORDS.map(|word| format!("'{word}'")).join(", ");
+    rule(
+        format!("self in [{words}] || (self.matches('{GO_DURATION}') && duration(self) > duration('0s'))"),
+        says(field, SNAPSHOT_INTERVAL_REMEDY),
+    )
+}
+
+/// Empty, or readable and not negative.
+pub fn snapshot_ttl(field: &str) -> Rule {
+    rule(
+        format!("self == '' || (self.matches('{GO_DURATION}') && duration(self) >= duration('0s'))"),
+        says(field, SNAPSHOT_TTL_REMEDY),
+    )
+}
+
+/// What the server takes as the beginning of a snapshot's name.
+pub fn name_prefix(field: &str) -> Rule {
+    rule("self.matches('^[A-Za-z0-9_-]{0,64}$')", says(field, NAME_PREFIX_REMEDY))
+}
+
+/// No two policies for one share; the leading slash of its name does not count.
+pub fn one_policy_per_share(field: &str) -> Rule {
+    let name = |policy: &str| format!("({policy}.share.startsWith('/') ? {policy}.share : '/' + {policy}.share)");
+    let alone = format!("self.exists_one(q, {} == {})", name("q"), name("p"));
+    rule(
+        format!("self.all(p, {alone})"),
+        format!(
+            "'{field} has several policies for %s: {ONE_POLICY_REMEDY}'\
+             .format([self.filter(p, !{alone}).map(p, p.share)])"
+        ),
+    )
+}
+
 /// Not empty and without blanks.
 pub fn not_blank(field: &str) -> Rule {
     rule("self.matches('^[^ \\\\t\\\\r\\\\n]+$')", says(field, BLANK_REMEDY))
 }
 
-/// Type postgres needs a Secret; an empty name is no reference.
+/// At `spec`: type postgres needs a Secret, the user's or that of Percona's operator; an empty name is no reference.
 pub fn postgres_needs_secret() -> Rule {
     Rule::new(
-        "!has(self.type) || self.type != 'postgres' || (has(self.postgresSecretRef) && \
-         has(self.postgresSecretRef.name) && self.postgresSecretRef.name != '')",
+        "!has(self.database) || !has(self.database.type) || self.database.type != 'postgres' || \
+         (has(self.database.postgresSecretRef) && has(self.database.postgresSecretRef.name) && \
+         self.database.postgresSecretRef.name != '') || \
+         (has(self.percona) && has(self.percona.enabled) && self.percona.enabled)",
     )
     .message(
         format!(
@@ -332,7 +417,7 @@ pub fn postgres_needs_secret() -> Rule {
         .as_str(),
     )
     .reason(Reason::FieldValueRequired)
-    .field_path(".postgresSecretRef")
+    .field_path(".database.postgresSecretRef")
 }
 
 /// TLS needs a certificate; an empty name is none.
@@ -344,6 +429,19 @@ pub fn tls_needs_certificate() -> Rule {
         )
         .reason(Reason::FieldValueRequired)
         .field_path(".certSecretName")
+}
+
+/// With TLS the content volume stays clear of the certificates, too.
+pub fn cache_clear_of_tls() -> Rule {
+    let taken = TLS_PATHS.map(|path| format!("'{path}'")).join(", ");
+    rule(
+        format!(
+            "!has(self.controlPlane) || !has(self.controlPlane.tls) || !self.controlPlane.tls || !has(self.cache) || \
+             !has(self.cache.path) || ![{taken}].exists(t, self.cache.path == t || self.cache.path.startsWith(t + '/'))"
+        ),
+        format!("'spec.cache.path is \"' + self.cache.path + '\": {MOUNT_REMEDY} ({})'", TLS_PATHS.join(", ")),
+    )
+    .field_path(".cache.path")
 }
 
 /// A reference with a name has a key that a Secret can have.
@@ -363,4 +461,24 @@ pub fn env_names(field: &str) -> Rule {
         format!("'{field} has %s: {ENV_REMEDY}'.format([self.filter(e, has(e.name) && {ours}).map(e, e.name)])"),
     )
     .reason(Reason::FieldValueForbidden)
+}
+
+/// An LDAP directory that is asked has an address that the server can dial.
+pub fn ldap_url(parent: &str) -> Rule {
+    rule(
+        format!("!has(self.enabled) || !self.enabled || !has(self.url) || self.url.matches('{LDAP_URL}')"),
+        format!("'{parent}.url is \"' + self.url + '\": {}'", LDAP_URL_REMEDY.replace('\'', "\\'")),
+    )
+    .field_path(".url")
+}
+
+/// An LDAP directory that is asked is asked by and below a name.
+pub fn ldap_name(parent: &str, field: &str) -> Rule {
+    rule(
+        format!(
+            "!has(self.enabled) || !self.enabled || !has(self.{field}) || self.{field}.matches('[^ \\\\t\\\\r\\\\n]')"
+        ),
+        format!("'{parent}.{field} is \"' + self.{field} + '\": {LDAP_NAME_REMEDY}'"),
+    )
+    .field_path(format!(".{field}"))
 }

@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::database::DatabaseSpec;
 use super::identity::IdentitySpec;
-use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, FileServiceSpec, MetricsSpec, PortsSpec, ServiceSpec};
+use super::network::{AdapterDiscoverySpec, ControlPlaneSpec, MetricsSpec, PortsSpec};
+use super::percona::PerconaSpec;
 use super::pod::PodSpec;
 use super::rules::Port;
 use super::runtime::{LoggingSpec, RolloutSpec};
+use super::service::{AdapterServicesSpec, ApiServiceSpec, FileServiceSpec, ServiceSpec};
+use super::snapshots::SnapshotPolicySpec;
 use super::status::DittoServerStatus;
 use super::storage::{CacheSpec, StorageSpec};
 use super::{defaults, rules};
@@ -38,7 +41,13 @@ use super::{defaults, rules};
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Adapters", type_ = "string", json_path = ".status.activeAdapters"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -47,7 +56,9 @@ use super::{defaults, rules};
     validation = rules::ports_differ(Port::Smb, Port::Api),
     validation = rules::ports_differ(Port::Metrics, Port::Nfs),
     validation = rules::ports_differ(Port::Metrics, Port::Smb),
-    validation = rules::ports_differ(Port::Metrics, Port::Api)
+    validation = rules::ports_differ(Port::Metrics, Port::Api),
+    validation = rules::cache_clear_of_tls(),
+    validation = rules::postgres_needs_secret()
 )]
 pub struct DittoServerSpec {
     /// Image of the server.
@@ -64,6 +75,9 @@ pub struct DittoServerSpec {
     /// Where the control plane keeps its data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<DatabaseSpec>,
+    /// A PostgreSQL cluster of Percona's operator for these data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percona: Option<PerconaSpec>,
     /// Local cache of remote blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
@@ -81,13 +95,16 @@ pub struct DittoServerSpec {
     pub adapter_discovery: Option<AdapterDiscoverySpec>,
     /// The Services of the adapters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub adapter_services: Option<ServiceSpec>,
+    pub adapter_services: Option<AdapterServicesSpec>,
     /// The `-api` and `-file` Services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceSpec>,
-    /// The `-file` Service alone.
+    /// The `-file` Service alone, merged over `service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_service: Option<FileServiceSpec>,
+    /// The `-api` Service alone, merged over `service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_service: Option<ApiServiceSpec>,
     /// The metrics endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsSpec>,
@@ -97,6 +114,11 @@ pub struct DittoServerSpec {
     /// When a change restarts the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
+    /// Snapshots of shares, one policy a share. A policy that is taken out here stays on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = rules::one_policy_per_share("spec.snapshotPolicies"))]
+    pub snapshot_policies: Option<Vec<SnapshotPolicySpec>>,
     /// How long the pod may take to stop, in seconds; 105 when unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 36))]

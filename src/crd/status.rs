@@ -26,6 +26,9 @@ pub struct DittoServerStatus {
     /// Hash of everything that the server reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_hash: Option<String>,
+    /// The PerconaPGCluster that holds the server's database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percona_cluster_name: Option<String>,
     /// Adapters that have a Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -87,6 +87,23 @@ impl Api<'_> {
         }
     }
 
+    /// `DELETE /api/v1/users/{name}`, as administrator; an account that is not there is as good.
+    pub(super) async fn delete_account(&self, token: &str, username: &str) -> Result<(), ApiError> {
+        let call = Call {
+            operation: Operation::DeleteAccount,
+            method: Method::DELETE,
+            url: endpoint(self.base, &["api", "v1", "users", username]),
+            bearer: Some(token),
+            body: None,
+            secrets: &[token],
+        };
+        let answer = self.http.send(call, self.deadline).await?;
+        match answer.status {
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+            _ => Err(answer.into_status_error()),
+        }
+    }
+
     async fn post(
         &self,
         operation: Operation,

@@ -25,6 +25,18 @@ pub enum Operation {
     CreateAccount,
     /// `POST /api/v1/users/k8s-operator/password`.
     ResetPassword,
+    /// `DELETE /api/v1/users/k8s-operator`.
+    DeleteAccount,
+    /// `GET /health`: when the server started.
+    Health,
+    /// `GET /health/ready`: how many shares there are.
+    CountShares,
+    /// `GET /api/v1/adapters/nfs/settings`.
+    NfsSettings,
+    /// `GET /api/v1/snapshot-policies`.
+    ListPolicies,
+    /// `PUT /api/v1/shares/{share}/snapshot-policy`.
+    PutPolicy,
 }
 
 impl Operation {
@@ -36,6 +48,12 @@ impl Operation {
             Self::Refresh => "POST /api/v1/auth/refresh",
             Self::CreateAccount => "POST /api/v1/users",
             Self::ResetPassword => "POST /api/v1/users/{name}/password",
+            Self::DeleteAccount => "DELETE /api/v1/users/{name}",
+            Self::Health => "GET /health",
+            Self::CountShares => "GET /health/ready",
+            Self::NfsSettings => "GET /api/v1/adapters/nfs/settings",
+            Self::ListPolicies => "GET /api/v1/snapshot-policies",
+            Self::PutPolicy => "PUT /api/v1/shares/{share}/snapshot-policy",
         }
     }
 
@@ -48,6 +66,12 @@ impl Operation {
             Self::Refresh => "refresh",
             Self::CreateAccount => "create-account",
             Self::ResetPassword => "reset-password",
+            Self::DeleteAccount => "delete-account",
+            Self::Health => "health",
+            Self::CountShares => "count-shares",
+            Self::NfsSettings => "nfs-settings",
+            Self::ListPolicies => "list-policies",
+            Self::PutPolicy => "put-policy",
         }
     }
 }
@@ -61,6 +85,12 @@ impl fmt::Display for Operation {
             Self::Refresh => "refreshing the token",
             Self::CreateAccount => "creating the operator's account",
             Self::ResetPassword => "resetting the operator's password",
+            Self::DeleteAccount => "deleting the operator's account",
+            Self::Health => "asking for the server's health",
+            Self::CountShares => "asking for the number of shares",
+            Self::NfsSettings => "reading the NFS adapter's settings",
+            Self::ListPolicies => "listing the snapshot policies",
+            Self::PutPolicy => "writing a snapshot policy",
         })
     }
 }

@@ -13,16 +13,22 @@
 //! [`HttpSettings::poll_timeout`]; pace and backoff are the poller's. No password or token leaves in an error, a
 //! `Debug` output or a log.
 
+mod admin;
+mod admin_types;
 mod calls;
 mod error;
+mod farewell;
 mod http;
+mod refusal;
 mod session;
 mod tls;
 mod types;
 mod url;
 mod vault;
 
+pub use admin::{AdminVisit, AdminWork, Policies, Visited, visit};
 pub use error::{ApiError, Operation, PollError, Problem};
+pub use farewell::remove_account;
 pub use http::{Deadline, HttpClient, HttpClientError, HttpSettings};
 pub use session::{ACCOUNT_NAME, Poll, Session};
 pub use tls::{Pem, TlsError, TlsFault, TlsMaterial};

@@ -3,7 +3,8 @@
 //! Owns the tokens of one server. It writes the vault only when what it holds differs from what the vault holds, and
 //! then only what the server has taken: a server that refuses fresh tokens at every poll costs no write. The stored
 //! password is the truth and is stored before an account gets it, so that a crash in between heals at the next poll.
-//! A poll that is dropped half way leaves a session that can go on.
+//! A poll that is dropped half way leaves a session that can go on. A server that refuses operator and administrator is
+//! not hammered: see [`Refusal`].
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use tokio::time::Instant;
 use super::calls::{Api, Created};
 use super::error::{ApiError, Operation, PollError};
 use super::http::HttpClient;
+use super::refusal::Refusal;
 use super::types::{Tokens, is_token};
-use super::vault::{Credentials, Sensitive, Vault, VaultError};
+use super::vault::{AdminAccount, Credentials, Sensitive, Vault, VaultError};
 use crate::reconcile::ReportedAdapter;
 use crate::telemetry::metrics::TokenOutcome;
 
@@ -59,6 +61,10 @@ pub struct Session {
     stale: bool,
     /// A password that the server refused to hash was replaced, and no login has worked since.
     replaced: bool,
+    /// The server lets neither the operator nor the administrator in.
+    refusal: Option<Refusal>,
+    /// The administrator's Secret may hold something else than the one that was refused.
+    look_at_admin: bool,
 }
 
 /// How far this poll has gone to renew the tokens.
@@ -109,13 +115,21 @@ impl Session {
             refresh_token: None,
             server_url: String::new(),
         };
-        Self { held, saved: None, expiry: None, stale: true, replaced: false }
+        Self { held, saved: None, expiry: None, stale: true, replaced: false, refusal: None, look_at_admin: false }
     }
 
     /// Says that the stored credentials may have been changed by someone: the next poll loads them again, and when
     /// they are not what this session stored, they replace what it holds. Those that are cost one read.
     pub fn forget(&mut self) {
         self.stale = true;
+        self.look_at_admin = true;
+    }
+
+    /// Says that the server has just started: whom it refused before, it may let in now.
+    pub fn server_is_new(&mut self, now: Instant) {
+        if let Some(refusal) = &mut self.refusal {
+            refusal.end(now);
+        }
     }
 
     /// Asks the server at `base` for its adapters, logging in as far as needed.
@@ -249,15 +263,60 @@ impl Session {
     /// New tokens for the password; the account gets that password when the server does not take it.
     async fn login_or_provision(&mut self, run: &mut Run<'_>) -> Result<(), PollError> {
         self.drop_tokens();
+        if let Some(refused) = self.still_refused(run).await? {
+            return Err(refused);
+        }
         if self.password_is_stored() {
             match self.login(run).await {
                 Err(ApiError::Status { status: 401, .. }) => {}
                 other => return Ok(other?),
             }
         }
-        self.provision(run).await?;
+        let admin = self.administrator(run).await?;
+        let login = run.api.login(Operation::AdminLogin, &admin.username, admin.password.expose()).await;
+        let token = match login {
+            Ok(tokens) => tokens.access,
+            Err(source) if is_refusal(&source) => {
+                self.note_refusal(run, &admin, &source).await;
+                return Err(PollError::AdminUnauthorized { source });
+            }
+            Err(source) => return Err(source.into()),
+        };
+        self.provision(run, &token).await?;
         run.provisioned = true;
-        Ok(self.login(run).await?)
+        let login = self.login(run).await;
+        if let Err(error) = &login {
+            // An account that was switched off, say: no password helps it.
+            self.note_refusal(run, &admin, error).await;
+        }
+        Ok(login?)
+    }
+
+    /// Why nobody is asked now, if so: operator and administrator are those whom the server refused a moment ago. It is
+    /// asked when it started instead, which everybody is told.
+    async fn still_refused(&mut self, run: &Run<'_>) -> Result<Option<PollError>, PollError> {
+        let look_at_admin = std::mem::take(&mut self.look_at_admin);
+        let Some(refusal) = self.refusal.as_ref().filter(|refusal| refusal.stands(run.now, &self.held.password)) else {
+            return Ok(None);
+        };
+        if look_at_admin && self.administrator(run).await? != refusal.admin {
+            return Ok(None);
+        }
+        let started = run.api.started().await?;
+        Ok((started.is_none() || started == refusal.started).then(|| refusal.error()))
+    }
+
+    async fn note_refusal(&mut self, run: &Run<'_>, admin: &AdminAccount, error: &ApiError) {
+        let refusal = Refusal::new(self.refusal.as_ref(), run.now, &self.held.password, admin, error);
+        if let Some(mut refusal) = refusal {
+            refusal.started = run.api.started().await.unwrap_or_default();
+            self.refusal = Some(refusal);
+        }
+    }
+
+    async fn administrator(&self, run: &Run<'_>) -> Result<AdminAccount, PollError> {
+        let admin = run.bound("reading the administrator's Secret", run.vault.admin()).await?;
+        if admin.username == ACCOUNT_NAME { Err(PollError::AdminIsOperator) } else { Ok(admin) }
     }
 
     async fn login(&mut self, run: &mut Run<'_>) -> Result<(), ApiError> {
@@ -270,34 +329,23 @@ impl Session {
         let tokens = answer?;
         self.adopt(tokens, run, Renewed::LoggedIn);
         self.replaced = false;
+        self.refusal = None;
         Ok(())
     }
 
     /// Makes the account, or resets its password, with the administrator's help.
-    async fn provision(&mut self, run: &Run<'_>) -> Result<(), PollError> {
-        let admin = run.bound("reading the administrator's Secret", run.vault.admin()).await?;
-        if admin.username == ACCOUNT_NAME {
-            return Err(PollError::AdminIsOperator);
-        }
-        let login = run.api.login(Operation::AdminLogin, &admin.username, admin.password.expose()).await;
-        let token = login
-            .map_err(
-                |source| {
-                    if is_refusal(&source) { PollError::AdminUnauthorized { source } } else { source.into() }
-                },
-            )?
-            .access;
+    async fn provision(&mut self, run: &Run<'_>, token: &Sensitive) -> Result<(), PollError> {
         if !PASSWORD_BYTES.contains(&self.held.password.expose().len()) {
             self.replace_password(run);
         }
         self.store_password(run).await?;
-        match self.set_password(run, &token).await {
+        match self.set_password(run, token).await {
             Err(error) if !self.replaced && is_about_the_password(&error) => {
                 self.replace_password(run);
                 self.store_password(run).await?;
                 let again = match error.operation() {
-                    Operation::ResetPassword => self.reset_password(run, &token).await,
-                    _ => self.set_password(run, &token).await,
+                    Operation::ResetPassword => self.reset_password(run, token).await,
+                    _ => self.set_password(run, token).await,
                 };
                 Ok(again?)
             }
@@ -362,7 +410,7 @@ impl Session {
     }
 }
 
-fn is_refusal(error: &ApiError) -> bool {
+pub(super) fn is_refusal(error: &ApiError) -> bool {
     matches!(error.status(), Some(401 | 403))
 }
 

@@ -88,6 +88,9 @@ pub enum VaultError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The server is paused: its account is not set up meanwhile.
+    #[error("the operator's account is not set up while the server is paused")]
+    Paused,
     /// The time of the poll was up first.
     #[error("{operation} was not done within the poll's time")]
     Timeout {

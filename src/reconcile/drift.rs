@@ -4,6 +4,7 @@
 //! field, `k:{…}` for the item of a list with these keys, `v:…` for a value of a set).
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -27,10 +28,57 @@ fn known_manager(name: &str) -> &'static str {
     }
 }
 
-/// Who changed `live` so that it is not `wanted`: for each other manager that owns a field that differs, its word of the
-/// metrics table, in no order, each once. `ours` is the name of our field manager. With `unasked`, nothing but `live`
-/// itself is the reason that they differ: a field that nobody owns any more was then taken out by somebody `unknown`.
-pub fn drifted_by(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Vec<&'static str> {
+/// One field that somebody changed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Drift {
+    /// Path of the field, such as `spec.ports[nfs].port`.
+    pub field: String,
+    /// Name of the field manager that wrote it; `somebody` when the field is gone, and its owner with it.
+    pub manager: String,
+    /// The same as a word of the metrics table.
+    pub word: &'static str,
+}
+
+/// Who took a field out, or the whole object.
+const SOMEBODY: &str = "somebody";
+/// Longest name of a field or manager that is repeated, in characters.
+const NAME_MAX: usize = 120;
+
+/// What of a difference is drift.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drifted {
+    /// By field and manager, each once.
+    pub fields: Vec<Drift>,
+    /// Whether all that differs is: nothing new is wished for.
+    pub entirely: bool,
+}
+
+impl Drifted {
+    /// Of an object that somebody deleted.
+    pub fn gone() -> Self {
+        let whole = Drift { field: "all".to_owned(), manager: SOMEBODY.to_owned(), word: "unknown" };
+        Self { fields: vec![whole], entirely: true }
+    }
+
+    /// The managers as words of the metrics table, each once.
+    pub fn words(&self) -> BTreeSet<&'static str> {
+        self.fields.iter().map(|drift| drift.word).collect()
+    }
+}
+
+impl fmt::Display for Drifted {
+    /// `spec.type (kubectl-edit), spec.selector.app (argocd)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<String> =
+            self.fields.iter().map(|Drift { field, manager, .. }| format!("{field} ({manager})")).collect();
+        f.write_str(&each.join(", "))
+    }
+}
+
+/// Who changed `live` so that it is not `wanted`: each field that differs with the other manager that owns it. `ours` is
+/// the name of our field manager. With `unasked`, nothing but `live` itself is the reason that they differ: a field that
+/// nobody owns any more was then taken out by somebody unknown.
+pub fn drift(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Drifted {
     let mut paths = Vec::new();
     for field in ["metadata", "spec", "data"] {
         let (live, wanted) = (&live[field], &wanted[field]);
@@ -44,6 +92,7 @@ pub fn drifted_by(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Ve
         .filter_map(|entry| Some((entry["manager"].as_str()?, &entry["fieldsV1"])))
         .collect();
     let mut found = BTreeSet::new();
+    let mut entirely = true;
     for path in &paths {
         let owners: Vec<(&str, usize)> =
             entries.iter().filter_map(|(manager, fields)| Some((*manager, depth(fields, path)?))).collect();
@@ -54,15 +103,35 @@ pub fn drifted_by(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Ve
         match closest().find(|manager| *manager != ours) {
             // What we own too we wrote ourselves, as it was wanted then.
             Some(other) if !closest().any(|manager| manager == ours) => {
-                found.insert(known_manager(other));
+                let manager = other.chars().take(NAME_MAX).collect();
+                found.insert(Drift { field: words_of(path), manager, word: known_manager(other) });
             }
             None if owners.is_empty() && unasked => {
-                found.insert("unknown");
+                found.insert(Drift { field: words_of(path), manager: SOMEBODY.to_owned(), word: "unknown" });
             }
-            Some(_) | None => {}
+            Some(_) | None => entirely = false,
         }
     }
-    found.into_iter().collect()
+    Drifted { fields: found.into_iter().collect(), entirely: entirely && !paths.is_empty() }
+}
+
+/// The way to a field, for people: an item of a list by its name, else by what it is when that is a text.
+fn words_of(path: &[Step]) -> String {
+    let mut words = String::new();
+    for step in path {
+        match step {
+            Step::Field(name) if words.is_empty() => words.push_str(name),
+            Step::Field(name) => words.extend([".", name]),
+            Step::Item(item) => {
+                let name = item["name"].as_str().or_else(|| item.as_str());
+                words.extend(["[", name.unwrap_or_default(), "]"]);
+            }
+        }
+    }
+    match words.char_indices().nth(NAME_MAX) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
+    }
 }
 
 /// A step on the way to a field.
@@ -142,6 +211,10 @@ mod tests {
 
     const OURS: &str = "dittofs-operator";
 
+    fn drifted_by(live: &Value, wanted: &Value, ours: &str, unasked: bool) -> Vec<&'static str> {
+        drift(live, wanted, ours, unasked).words().into_iter().collect()
+    }
+
     fn live(managers: &Value) -> Value {
         json!({
             "metadata": {"name": "a", "labels": {"app": "x"}, "resourceVersion": "7", "managedFields": managers},
@@ -173,6 +246,22 @@ mod tests {
         assert_eq!(drifted_by(&live(&item), &wanted(), OURS, false), ["kubectl"]);
         let one = json!([fields(OURS, &port), fields("helm", &kind)]);
         assert_eq!(drifted_by(&live(&one), &wanted(), OURS, false), ["helm"]);
+    }
+
+    #[test]
+    fn each_field_is_named_with_its_manager_and_a_new_wish_is_told_apart() {
+        let port = json!({"f:ports": {"k:{\"port\":99,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}});
+        let kind = json!({"f:type": {}});
+        let both = live(&json!([fields("kubectl-edit", &port), fields("argocd-x", &kind)]));
+        let found = drift(&both, &wanted(), OURS, true);
+        assert!(found.entirely);
+        assert_eq!(found.to_string(), "spec.ports[nfs].port (kubectl-edit), spec.type (argocd-x)");
+        let one = live(&json!([fields("kubectl-edit", &port), fields(OURS, &kind)]));
+        let found = drift(&one, &wanted(), OURS, true);
+        assert!(!found.entirely, "the type is a wish of ours");
+        assert_eq!(found.to_string(), "spec.ports[nfs].port (kubectl-edit)");
+        assert!(!drift(&wanted(), &wanted(), OURS, true).entirely, "nothing differs");
+        assert_eq!(Drifted::gone().to_string(), "all (somebody)");
     }
 
     #[test]

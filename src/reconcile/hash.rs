@@ -55,20 +55,38 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
         one(&server.jwt.secret, names.jwt_secret(), "jwt-secret", "JWT signing key"),
         one(&server.admin.password, names.admin_secret(), "password", "admin password"),
     ];
-    if let Database::Postgres { secret } = &server.database {
-        let keys = [
-            ("host", true),
-            ("port", false),
-            ("database", true),
-            ("user", true),
-            ("password", true),
-            ("sslmode", false),
-        ];
-        uses.push(SecretUse {
-            name: secret.clone(),
-            keys: Keys::Named(keys.map(|(key, required)| UsedKey { key: key.to_owned(), required }).into()),
-            purpose: "database connection",
-        });
+    let postgres =
+        [("host", true), ("port", false), ("database", true), ("user", true), ("password", true), ("sslmode", false)];
+    let percona = [("host", true), ("port", false), ("dbname", true), ("user", true), ("password", true)];
+    let database = match &server.database {
+        Database::Sqlite { .. } => None,
+        Database::Postgres { secret } => Some((secret.clone(), postgres.as_slice())),
+        Database::Percona => Some((names.percona_secret(), percona.as_slice())),
+    };
+    if let Some((name, keys)) = database {
+        let of = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
+        let keys = Keys::Named(keys.iter().map(of).collect());
+        uses.push(SecretUse { name, keys, purpose: "database connection" });
+    }
+    let mut value = |secret: &Option<SecretKey>, purpose| {
+        if let Some(SecretKey { name, key }) = secret.clone() {
+            uses.push(SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose });
+        }
+    };
+    if let Some(ldap) = &server.ldap {
+        value(&ldap.bind_password, "LDAP bind password");
+        value(&ldap.ca_secret, "LDAP CA certificates");
+    }
+    if let Some(kerberos) = &server.kerberos {
+        value(&kerberos.keytab, "Kerberos keytab");
+        value(&kerberos.krb5_conf_secret, "krb5.conf");
+        if let Some(account) = &kerberos.machine_account {
+            value(&account.secret, "machine account password");
+            value(&account.keytab, "machine account keytab");
+        }
+    }
+    if let Some(metrics) = &server.metrics {
+        value(&metrics.bearer_token, "metrics bearer token");
     }
     let mut files = |secret: Option<&str>, keys: &[&str], purpose| {
         let keys = keys.iter().map(|key| UsedKey { key: (*key).to_owned(), required: true }).collect();
@@ -129,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::build::render;
-    use crate::fixtures::{everything, mutual, secured, server};
+    use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
     use crate::reconcile::{Metrics, Rollout};
 
     type Secrets = BTreeMap<SecretKey, Vec<u8>>;
@@ -187,13 +205,17 @@ mod tests {
                 s.polling_interval *= 2;
                 s.ports.nfs = 3049;
                 s.adapter_services.annotations.insert("a".into(), "b".into());
-                s.service.annotations.insert("a".into(), "b".into());
+                s.api_service.annotations.insert("a".into(), "b".into());
+                s.file_service.labels.insert("a".into(), "b".into());
+                s.per_adapter.insert("nfs".into(), s.adapter_services.clone());
                 s.file_service_enabled = false;
                 s.image = "other".into();
             })
             .build();
         assert_eq!(hash_of(&quiet), hash_of(&changed));
-        let read = server("files").with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into() })).build();
+        let read = server("files")
+            .with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into(), bearer_token: None }))
+            .build();
         assert_ne!(hash_of(&quiet), hash_of(&read));
     }
 
@@ -248,7 +270,9 @@ mod tests {
     /// Every Secret key in the pod's environment is in the hash, and the other way round.
     #[test]
     fn the_hash_covers_exactly_what_the_pod_takes_from_secrets() {
-        for server in [server("files").build(), everything("files"), secured("files"), mutual("files")] {
+        let plain = [server("files").build(), everything("files")];
+        let more = [secured("files"), mutual("files")].into_iter().chain([directory("files"), percona_server("files")]);
+        for server in plain.into_iter().chain(more) {
             let input = crate::build::TemplateInput { config_hash: "x", adapters: &[], partition: 0 };
             let set = crate::build::stateful_set(&server, &input);
             let mut pod = set.spec.unwrap().template.spec.unwrap();
@@ -257,7 +281,7 @@ mod tests {
                 let (name, optional) = (secret.secret_name.unwrap(), secret.optional == Some(true));
                 secret.items.unwrap().into_iter().map(move |item| used(&name, &item.key, !optional))
             });
-            let own: Vec<_> = container
+            let mut own: Vec<_> = container
                 .env
                 .unwrap()
                 .into_iter()
@@ -265,7 +289,10 @@ mod tests {
                 .map(|reference| used(&reference.name, &reference.key, reference.optional != Some(true)))
                 .chain(files)
                 .collect();
-            assert_eq!(own, flat(&server));
+            let mut hashed = flat(&server);
+            own.sort();
+            hashed.sort();
+            assert_eq!(own, hashed);
         }
     }
 

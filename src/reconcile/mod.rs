@@ -4,24 +4,32 @@
 //! passed in. `tests/pure_ring.rs` keeps it so.
 
 mod adapters;
+mod admin_pace;
 mod api_tls;
 pub mod claims;
+pub mod deletion;
 mod diff;
 pub mod drift;
 mod duration;
+pub mod fights;
 mod hash;
 mod key;
 mod merge;
 mod names;
+pub mod nfs;
 mod object;
+pub mod percona;
+pub mod pod;
 mod ports;
 mod problem;
 mod quantity;
 #[cfg(test)]
 mod releases_tests;
 mod repeats;
+mod service_settings;
 mod services;
 mod slot;
+mod snapshots;
 pub mod stateful_set;
 pub mod status;
 mod validate;
@@ -29,6 +37,7 @@ mod validated;
 mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
+pub use admin_pace::{AdminPace, Ended, Errand};
 pub use api_tls::ApiTls;
 pub use diff::diff;
 pub use duration::{DurationError, parse_go_duration};
@@ -36,15 +45,19 @@ pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secre
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
+pub use nfs::NfsPorts;
 pub use object::{Decision, controller_uid, decide, fingerprint, is_being_deleted, meta, owned_by, repeats};
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};
-pub use services::{Ensure, Remove, ServicePlan, is_adapter_service, plan_services};
+pub use service_settings::{IdleFields, ServiceSettings, ServiceType};
+pub use services::{Ensure, Refusal, Remove, ServicePlan, is_adapter_service, plan_services};
 pub use slot::Slot;
+pub use snapshots::{ListedPolicy, PolicyPlan, SnapshotPolicy, parse_interval, parse_ttl, plan_policies, share_name};
 pub use validate::validate;
 pub use validated::{
-    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, ObservedAdapter, OnPortChange,
-    OnSpecChange, PodSettings, Rollout, SecretKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    AdapterState, Admin, Cache, ClientPorts, Database, Jwt, Kerberos, Krb5Conf, Ldap, Logging, MachineAccount, Metrics,
+    ObservedAdapter, OnPortChange, OnSpecChange, Percona, PerconaBackup, PodSettings, Rollout, SecretKey, Storage,
+    ValidatedServer,
 };
 pub use warnings::{Warning, warnings};

@@ -2,6 +2,8 @@
 //!
 //! Source: the object table of the CRD reference. A name is computed in this file and nowhere else.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 /// Prefix of the container ports that follow the adapters; a port with another name is never touched by them.
@@ -11,6 +13,14 @@ pub const ADAPTER_PORT_PREFIX: &str = "adapter-";
 const PORT_NAME_MAX: usize = 15;
 /// Longest Service name (DNS-1035 label) and label value.
 const LABEL_MAX: usize = 63;
+/// Length of the hash at the end of a StatefulSet revision's name (`controller-revision-hash`).
+const REVISION_HASH_LEN: usize = 10;
+/// What stands between the server and the adapter in the name of an adapter's Service.
+const ADAPTER_INFIX: &str = "-adapter-";
+/// What a type is cut to at least: as much of it as a container port's name shows.
+const TYPE_MIN: usize = PORT_NAME_MAX - ADAPTER_PORT_PREFIX.len();
+/// Hex digits of the hash that stands for what was cut off a server's name.
+const NAME_HASH_LEN: usize = 8;
 
 /// Names of the objects of one `DittoServer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +29,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Longest `DittoServer` name for which every object name fits:
-    /// 63 (Service) − `-adapter-` − the 7 characters that an adapter type keeps at least.
-    pub const CR_NAME_MAX: usize = LABEL_MAX - "-adapter-".len() - (PORT_NAME_MAX - ADAPTER_PORT_PREFIX.len());
+    /// Longest `DittoServer` name: 63 − a dash − the 10 characters of a hash, since pods carry the name of their
+    /// revision (`<cr>-<hash>`) as a label. Every other name fits then, or is made to fit.
+    pub const CR_NAME_MAX: usize = LABEL_MAX - 1 - REVISION_HASH_LEN;
 
     /// Names for the `DittoServer` called `cr`.
     pub fn new(cr: impl Into<String>) -> Self {
@@ -59,10 +69,17 @@ impl Names {
     pub fn metrics_service(&self) -> String {
         format!("{}-metrics", self.cr)
     }
-    /// The Service of one adapter; a type that does not fit is cut and gets a hash.
+    /// The Service of one adapter; a type that does not fit is cut and gets a hash. Where a server's name leaves no
+    /// room even for that, it is cut, too, and gets a hash of its own.
     pub fn adapter_service(&self, adapter_type: &str) -> String {
-        let room = LABEL_MAX.saturating_sub(self.cr.len() + "-adapter-".len());
-        format!("{}-adapter-{}", self.cr, fit(adapter_type, room))
+        let room = LABEL_MAX.saturating_sub(self.cr.len() + ADAPTER_INFIX.len());
+        if room >= TYPE_MIN || is_plain(adapter_type, room) {
+            return format!("{}{ADAPTER_INFIX}{}", self.cr, fit(adapter_type, room));
+        }
+        let kept = LABEL_MAX - TYPE_MIN - ADAPTER_INFIX.len() - "-x".len() - NAME_HASH_LEN;
+        let kept: String = self.cr.chars().take(kept).collect();
+        let hash = hex(self.cr.as_bytes(), NAME_HASH_LEN / 2);
+        format!("{}-x{hash}{ADAPTER_INFIX}{}", kept.trim_end_matches('-'), fit(adapter_type, TYPE_MIN))
     }
     /// The Secret with the JWT signing key that the operator makes when the user gives none.
     pub fn jwt_secret(&self) -> String {
@@ -75,6 +92,14 @@ impl Names {
     /// The name that older releases of the Go operator gave to the admin Secret; adopted when it is there.
     pub fn legacy_admin_secret(&self) -> String {
         format!("{}-admin-credentials", self.cr)
+    }
+    /// The PostgreSQL cluster of Percona's operator.
+    pub fn percona_cluster(&self) -> String {
+        format!("{}-postgres", self.cr)
+    }
+    /// The Secret that Percona's operator makes for the user `dittofs` of that cluster.
+    pub fn percona_secret(&self) -> String {
+        format!("{}-pguser-dittofs", self.percona_cluster())
     }
     /// The Secret with the operator's own account at the server's API.
     pub fn credentials_secret(&self) -> String {
@@ -95,17 +120,10 @@ pub fn adapter_label(adapter_type: &str) -> String {
 /// `text` when it is a DNS label of at most `room` characters; otherwise as much of it as fits, a dash and four
 /// hex digits of its SHA-256, so that two types that are cut alike stay apart.
 fn fit(text: &str, room: usize) -> String {
-    let plain = text.len() <= room
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && text.bytes().any(|b| b.is_ascii_lowercase())
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && !text.contains("--");
-    if plain {
+    if is_plain(text, room) {
         return text.to_owned();
     }
-    let hash = Sha256::digest(text.as_bytes());
-    let suffix = format!("x{:02x}{:02x}", hash[0], hash[1]);
+    let suffix = format!("x{}", hex(text.as_bytes(), 2));
     let kept: String = text
         .chars()
         .map(|c| c.to_ascii_lowercase())
@@ -115,8 +133,28 @@ fn fit(text: &str, room: usize) -> String {
     if kept.is_empty() { suffix } else { format!("{kept}-{suffix}") }
 }
 
+/// Whether `text` can stand in a name as it is.
+fn is_plain(text: &str, room: usize) -> bool {
+    text.len() <= room
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().any(|b| b.is_ascii_lowercase())
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && !text.contains("--")
+}
+
+/// The first `bytes` bytes of the SHA-256 of `text`, in hex.
+fn hex(text: &[u8], bytes: usize) -> String {
+    Sha256::digest(text).iter().take(bytes).fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -140,12 +178,54 @@ mod tests {
     }
 
     #[test]
-    fn every_service_name_of_the_longest_server_name_fits() {
-        let names = Names::new("a".repeat(Names::CR_NAME_MAX));
-        for adapter in ["nfs", "objectstorage", &"z".repeat(300)] {
-            assert!(names.adapter_service(adapter).len() <= LABEL_MAX);
+    fn every_name_of_the_longest_server_name_fits() {
+        for length in 1..=Names::CR_NAME_MAX {
+            let names = Names::new("a".repeat(length));
+            for adapter in ["nfs", "objectstorage", "9P!", &"z".repeat(300)] {
+                let service = names.adapter_service(adapter);
+                let plain = service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+                assert!(plain && service.len() <= LABEL_MAX && !service.contains("--"), "{service}");
+            }
+            let services =
+                [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()];
+            for name in services.into_iter().chain([names.pod(), names.stateful_set()]) {
+                assert!(name.len() <= LABEL_MAX, "{name}");
+            }
         }
-        assert!(names.headless_service().len() <= LABEL_MAX);
-        assert!(names.stateful_set().len() <= 52);
+        // What the limit is: the label controller-revision-hash of a pod, one longer and no pod can be made.
+        assert_eq!(Names::CR_NAME_MAX, 52);
+        assert_eq!(Names::CR_NAME_MAX + "-".len() + REVISION_HASH_LEN, LABEL_MAX);
+    }
+
+    #[test]
+    fn where_the_plain_name_fits_it_is_the_name() {
+        for length in 1..=Names::CR_NAME_MAX {
+            let cr = "b".repeat(length);
+            for adapter in ["nfs", "smb", "webdav", "s3"] {
+                let plain = format!("{cr}-adapter-{adapter}");
+                let name = Names::new(&cr).adapter_service(adapter);
+                assert_eq!(name == plain, plain.len() <= LABEL_MAX, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_up_to_47_characters_are_cut_as_they_always_were() {
+        let names = Names::new("c".repeat(47));
+        assert_eq!(names.adapter_service("objectstorage"), format!("{}-adapter-o-x721f", "c".repeat(47)));
+        assert_eq!(Names::new("files").adapter_service("WebDAV v2"), "files-adapter-webdavv2-x7b2a");
+    }
+
+    #[test]
+    fn long_servers_and_their_adapters_stay_apart() {
+        let mut seen = BTreeSet::new();
+        let servers = ["d", "e"].map(|last| format!("{}{last}", "d".repeat(51)));
+        for server in &servers {
+            for adapter in ["nfs", "smb", "objectstorage", "objectstorage2"] {
+                assert!(seen.insert(Names::new(server).adapter_service(adapter)), "{server} {adapter}");
+            }
+        }
+        let cut_at_a_dash = Names::new(format!("{}-{}", "f".repeat(36), "g".repeat(15)));
+        assert!(cut_at_a_dash.adapter_service("nfs").starts_with(&format!("{}-x", "f".repeat(36))));
     }
 }

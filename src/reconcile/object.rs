@@ -59,7 +59,7 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
     }
     let mut next = merge(live, last_applied(live).as_ref(), &wanted);
     if live.get("kind").or_else(|| desired.get("kind")).and_then(Value::as_str) == Some("Service") {
-        complete_service(&mut next, desired);
+        complete_service(&mut next, live, desired);
     }
     if next == *live {
         return Decision::Nothing;
@@ -68,9 +68,11 @@ pub fn decide(live: Option<&Value>, desired: &Value, uid: &str) -> Decision {
     Decision::Replace(next, changes)
 }
 
-/// What a Service needs beyond the merge: its list of ports is ours as a whole, and source ranges are refused by
-/// the API server (422) on anything but a load balancer.
-fn complete_service(next: &mut Value, desired: &Value) {
+/// What a Service needs beyond the merge: its list of ports is ours as a whole, and source ranges and a class, whoever
+/// set them, are refused by the API server (422) on anything but a load balancer. It drops by itself what else belongs
+/// to a type (node ports, traffic policy, health check port) when that stands there as it was. The second family of
+/// addresses that two stacks bring along is no difference.
+fn complete_service(next: &mut Value, live: &Value, desired: &Value) {
     let wanted: Vec<&Value> = desired
         .pointer("/spec/ports")
         .and_then(Value::as_array)
@@ -81,10 +83,20 @@ fn complete_service(next: &mut Value, desired: &Value) {
     if let Some(ports) = next.pointer_mut("/spec/ports").and_then(Value::as_array_mut) {
         ports.retain(|port| port.get("name").is_some_and(|name| wanted.contains(&name)));
     }
+    let families = |service: &Value| service.pointer("/spec/ipFamilies").and_then(Value::as_array).cloned();
+    if next.pointer("/spec/ipFamilyPolicy").and_then(Value::as_str).is_some_and(|policy| policy != "SingleStack")
+        && let (Some(wanted), Some(both)) = (families(desired), families(live))
+        && wanted.len() == 1
+        && both.len() == 2
+        && wanted[0] == both[0]
+    {
+        next["spec"]["ipFamilies"] = both.into();
+    }
     if desired.pointer("/spec/type").and_then(Value::as_str) != Some("LoadBalancer")
         && let Some(spec) = next.get_mut("spec").and_then(Value::as_object_mut)
     {
         spec.remove("loadBalancerSourceRanges");
+        spec.remove("loadBalancerClass");
     }
 }
 
@@ -212,14 +224,33 @@ mod tests {
     }
 
     #[test]
-    fn leaving_the_load_balancer_drops_source_ranges() {
+    fn the_family_that_two_stacks_add_is_no_difference_and_one_stack_takes_it_away() {
+        let mut desired = service(&json!([]));
+        desired["spec"]["ipFamilyPolicy"] = json!("PreferDualStack");
+        desired["spec"]["ipFamilies"] = json!(["IPv6"]);
+        let Decision::Create(mut live) = decide(None, &desired, "u1") else { panic!("no creation") };
+        live["spec"]["ipFamilies"] = json!(["IPv6", "IPv4"]);
+        assert_eq!(decide(Some(&live), &desired, "u1"), Decision::Nothing);
+        for (policy, family) in [("SingleStack", "IPv6"), ("PreferDualStack", "IPv4")] {
+            desired["spec"]["ipFamilyPolicy"] = json!(policy);
+            desired["spec"]["ipFamilies"] = json!([family]);
+            let Decision::Replace(next, _) = decide(Some(&live), &desired, "u1") else { panic!("no replacement") };
+            assert_eq!(next["spec"]["ipFamilies"], json!([family]), "{policy}");
+        }
+    }
+
+    #[test]
+    fn leaving_the_load_balancer_drops_source_ranges_and_class() {
         let desired = service(&json!([]));
         let Decision::Create(mut live) = decide(None, &desired, "u1") else { panic!("no creation") };
         live["spec"]["loadBalancerSourceRanges"] = json!(["10.0.0.0/8"]);
+        live["spec"]["loadBalancerClass"] = json!("example.com/theirs");
+        live["spec"]["healthCheckNodePort"] = json!(31000);
         assert_eq!(decide(Some(&live), &desired, "u1"), Decision::Nothing, "kept while it is one");
         let mut inside = desired;
         inside["spec"]["type"] = json!("ClusterIP");
         let Decision::Replace(next, _) = decide(Some(&live), &inside, "u1") else { panic!("no replacement") };
-        assert!(next["spec"].get("loadBalancerSourceRanges").is_none());
+        assert_eq!((next["spec"].get("loadBalancerSourceRanges"), next["spec"].get("loadBalancerClass")), (None, None));
+        assert_eq!(next["spec"]["healthCheckNodePort"], 31000, "the API server drops what is as it was");
     }
 }

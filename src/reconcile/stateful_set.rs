@@ -17,6 +17,7 @@ use crate::build::{
     AdapterPort, CONFIG_HASH_ANNOTATION, HELD_TEMPLATE_ANNOTATION as HELD_TEMPLATE, TemplateInput,
     fresh_server_adapters, stateful_set,
 };
+use crate::crd::annotations::RESTART_AT;
 
 /// Value of [`HELD_TEMPLATE`] in the moment of a held creation, before the API server's defaults are known.
 const HELD_UNSETTLED: &str = "unsettled";
@@ -179,7 +180,8 @@ fn plan_replace(input: Input<'_>, live: &Value) -> Plan {
             next
         }
         HashInput::Hash(hash) => {
-            let wanted = desired(input.server, frozen_hash(input.server, live).unwrap_or(hash));
+            let mut wanted = desired(input.server, frozen_hash(input.server, live).unwrap_or(hash));
+            keep_restart(&mut wanted, live);
             let mut next = merge(live, last_applied(live).as_ref(), &with_last_applied(&wanted));
             if input.server.metrics.is_none() {
                 super::ports::remove_port(&mut next["spec"]["template"], "metrics");
@@ -255,6 +257,18 @@ fn frozen_hash<'a>(server: &ValidatedServer, live: &'a Value) -> Option<&'a str>
         return None;
     }
     live.pointer("/spec/template/metadata/annotations")?.get(CONFIG_HASH_ANNOTATION)?.as_str()
+}
+
+/// A restart that was asked for once stays in the template: taking it out would be another restart.
+fn keep_restart(wanted: &mut Value, live: &Value) {
+    if let (None, Some(before)) = (restart_at(wanted), restart_at(live)) {
+        wanted["spec"]["template"]["metadata"]["annotations"][RESTART_AT] = json!(before);
+    }
+}
+
+/// What a StatefulSet's template carries as [`RESTART_AT`].
+pub fn restart_at(set: &Value) -> Option<&str> {
+    set.pointer("/spec/template/metadata/annotations")?.get(RESTART_AT)?.as_str()
 }
 
 /// The ports to declare: the running adapters', and what stands there for one in passage.

@@ -4,17 +4,25 @@
 //! applied, `configHash` is what the StatefulSet carries, and while nothing valid is known (a fresh operator, a
 //! server that does not answer) what stood there before stays.
 
+mod coming;
+pub mod reasons;
+mod snapshots;
+mod volumes;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use self::coming::Coming;
+pub use self::snapshots::SnapshotsFact;
 use super::object::meta;
+use super::percona::DatabaseFact;
+use super::pod::PodSeen;
 use super::{AdapterState, ObservedAdapter, ValidatedServer};
 use crate::build::CONFIG_HASH_ANNOTATION;
-
-mod volumes;
+use crate::crd::annotations::PAUSED;
 
 /// Longest condition message: a tenth of what the schema allows, enough for any cause.
 const MESSAGE_MAX: usize = 3000;
@@ -119,10 +127,16 @@ pub struct Observed<'a> {
     pub generation: i64,
     /// Whether the CR is being deleted.
     pub deleting: bool,
+    /// What its deletion waits for, in words.
+    pub deletion: Option<&'a str>,
+    /// While it is paused: what is not written for that, in words.
+    pub paused: Option<&'a [String]>,
     /// The checked server, or what is wrong with it.
     pub server: Result<&'a ValidatedServer, &'a str>,
     /// ConfigHasher.
     pub config: Option<&'a ConfigFact>,
+    /// ConfigHasher: the database of Percona's operator.
+    pub database: Option<&'a DatabaseFact>,
     /// AdapterPoller.
     pub poll: Option<&'a PollFact>,
     /// Adapters of the last valid answer.
@@ -135,8 +149,12 @@ pub struct Observed<'a> {
     pub claims: Option<&'a [Arc<Value>]>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
+    /// AdapterPoller.
+    pub snapshots: Option<&'a SnapshotsFact>,
     /// The StatefulSet as last seen.
     pub stateful_set: Option<&'a Value>,
+    /// The pod of that StatefulSet as last seen.
+    pub pod: PodSeen<'a>,
     /// The Services of this server as last seen.
     pub live_services: &'a [Arc<Value>],
     /// Doubtful settings, in words.
@@ -145,7 +163,7 @@ pub struct Observed<'a> {
     pub change: Option<&'a LastChange>,
     /// `.status` as read.
     pub previous: Option<&'a Value>,
-    /// Now, RFC 3339 in seconds, for transitions.
+    /// Now, RFC 3339 in seconds, for transitions and for how long a pod has been so.
     pub now: &'a str,
 }
 
@@ -180,31 +198,41 @@ fn condition(kind: &'static str, truth: Truth, reason: &str, message: impl Into<
 /// The whole `.status` that the CR should have.
 pub fn derive(seen: Observed<'_>) -> Value {
     let number = |field: &str| seen.stateful_set.and_then(|set| set.get("status")?.get(field)?.as_i64()).unwrap_or(0);
-    let (replicas, ready, available) = (number("replicas"), number("readyReplicas"), number("availableReplicas"));
+    let replicas = number("replicas");
     // What an unreadable spec asks for is not known; what the StatefulSet was told last still is.
     let wanted = seen.server.map_or_else(
         |_| seen.stateful_set.and_then(|set| set.pointer("/spec/replicas")?.as_i64()).unwrap_or(1),
         |server| i64::from(server.replicas),
     );
+    let coming = Coming::of(&seen, wanted);
+    // The StatefulSet's controller counts a little later than the pod tells.
+    let ready = coming.at_most(number("readyReplicas"));
+    let available = ready.min(number("availableReplicas"));
+    let mut told = Map::new();
+    adapters(&seen, &mut told);
 
     let mut conditions = vec![
         available_condition(wanted, available),
         config_condition(&seen),
-        progressing_condition(&seen, wanted, replicas),
+        progressing_condition(&seen, &coming, wanted, replicas),
         authenticated_condition(&seen),
         discovered_condition(&seen),
         ports_condition(&seen),
         warnings_condition(&seen),
         volumes::condition(&seen),
     ];
-    let ready_condition = ready_condition(&seen, &conditions, wanted, ready);
+    conditions.extend(seen.paused.map(paused_condition));
+    conditions.extend(database_condition(&seen));
+    conditions.extend(snapshots::snapshots_condition(&seen));
+    let served = served(&told);
+    let ready_condition = ready_condition(&seen, &conditions, &coming, wanted, ready, &served);
     conditions.insert(0, ready_condition);
 
     let mut status = Map::new();
     status.insert("replicas".into(), json!(replicas));
     status.insert("readyReplicas".into(), json!(ready));
     status.insert("availableReplicas".into(), json!(available));
-    status.insert("phase".into(), json!(phase(&seen, wanted, replicas, ready)));
+    status.insert("phase".into(), json!(phase(&seen, &coming, wanted, replicas, ready)));
     if let Some(generation) = observed_generation(&seen) {
         status.insert("observedGeneration".into(), json!(generation));
     }
@@ -214,7 +242,12 @@ pub fn derive(seen: Observed<'_>) -> Value {
     if let Some(hash) = hash {
         status.insert("configHash".into(), json!(hash));
     }
-    adapters(&seen, &mut status);
+    if seen.server.is_ok_and(|server| server.percona.is_some()) {
+        let known = seen.database.map(|database| json!(database.cluster));
+        let before = || seen.previous.and_then(|previous| previous.get("perconaClusterName")).cloned();
+        status.extend(known.or_else(before).map(|name| ("perconaClusterName".to_owned(), name)));
+    }
+    status.append(&mut told);
     volumes::sizes(&seen, &mut status);
     if let Some(change) = seen.change {
         let trace = change.trace_id.as_deref().unwrap_or_default();
@@ -234,7 +267,9 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
     let mut patch = derived.as_object().cloned().unwrap_or_default();
     let previous = previous.and_then(Value::as_object);
     let mut differs = false;
-    for field in ["observedGeneration", "configHash", "adapters", "activeAdapters", "volumes"] {
+    let optional =
+        ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters", "volumes"];
+    for field in optional {
         if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
             patch.insert(field.to_owned(), Value::Null);
             differs = true;
@@ -260,32 +295,40 @@ fn observed_generation(seen: &Observed<'_>) -> Option<i64> {
     all.max(previous).map(|generation| generation.min(seen.generation))
 }
 
-fn phase(seen: &Observed<'_>, wanted: i64, replicas: i64, ready: i64) -> &'static str {
+fn phase(seen: &Observed<'_>, coming: &Coming, wanted: i64, replicas: i64, ready: i64) -> &'static str {
     if seen.deleting {
         "Deleting"
-    } else if seen.server.is_ok() && wanted == 0 && replicas == 0 {
+    } else if seen.server.is_ok() && wanted == 0 && replicas == 0 && !coming.there {
         "Stopped"
     } else if ready > 0 {
         "Running"
-    } else if seen.server.is_err() {
+    } else if seen.server.is_err() || coming.failed().is_some() {
         "Failed"
     } else {
         "Pending"
     }
 }
 
-fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready: i64) -> Condition {
+fn ready_condition(
+    seen: &Observed<'_>,
+    others: &[Condition],
+    coming: &Coming,
+    wanted: i64,
+    ready: i64,
+    served: &str,
+) -> Condition {
     let mut missing: Vec<String> = Vec::new();
-    if let Err(problem) = seen.server {
-        return condition("Ready", Truth::No, "SpecInvalid", problem);
-    }
     if seen.deleting {
-        missing.push("the server is being deleted".into());
+        let waits = seen.deletion.map(|text| format!("; {text}")).unwrap_or_default();
+        missing.push(format!("the server is being deleted{waits}"));
+    } else if let Err(problem) = seen.server {
+        return condition("Ready", Truth::No, "SpecInvalid", problem);
     }
     if wanted == 0 {
         missing.push("spec.replicas is 0".into());
     }
     if ready < wanted {
+        missing.extend(coming.trouble.as_ref().map(ToString::to_string));
         missing.push(format!("{ready} of {wanted} replicas ready"));
     }
     if observed_generation(seen) != Some(seen.generation) {
@@ -293,7 +336,7 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
     }
     for other in others {
         let must = match other.kind {
-            "ConfigReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
+            "ConfigReady" | "DatabaseReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
             "Progressing" => Truth::No,
             // Unknown only until the claims were listed.
             "VolumesReady" if other.truth == Truth::No => Truth::Yes,
@@ -322,14 +365,17 @@ fn ready_condition(seen: &Observed<'_>, others: &[Condition], wanted: i64, ready
     }
     // Nothing speaks against it, but not everyone has spoken: a restarted operator reports what its predecessor saw.
     if missing.is_empty() && (seen.services.is_none() || seen.ports.is_none()) {
-        return carried(seen, "Ready").unwrap_or_else(|| {
+        return carried(seen, "Ready").filter(|before| before.truth == Truth::Yes).unwrap_or_else(|| {
             condition("Ready", Truth::No, "ConditionsNotMet", "the server's objects were not reconciled yet")
         });
     }
     if missing.is_empty() {
-        condition("Ready", Truth::Yes, "AllConditionsMet", "The server runs as specified and its adapters are served")
+        condition("Ready", Truth::Yes, "AllConditionsMet", format!("The server runs as specified; {served}"))
     } else {
-        condition("Ready", Truth::No, "ConditionsNotMet", missing.join("; "))
+        // The phase and its reason are one answer.
+        let failed = coming.failed().filter(|_| !seen.deleting && ready == 0);
+        let reason = failed.map_or("ConditionsNotMet", |why| why.as_str());
+        condition("Ready", Truth::No, reason, missing.join("; "))
     }
 }
 
@@ -364,7 +410,20 @@ fn config_condition(seen: &Observed<'_>) -> Condition {
     }
 }
 
-fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Condition {
+/// Only of a server whose database Percona's operator runs.
+fn database_condition(seen: &Observed<'_>) -> Option<Condition> {
+    const KIND: &str = "DatabaseReady";
+    seen.server.ok()?.percona.as_ref()?;
+    Some(match seen.database {
+        None => carried_or_unknown(seen, KIND, "NotReconciledYet", "The database was not looked at yet"),
+        Some(DatabaseFact { cluster, problem: None }) => {
+            condition(KIND, Truth::Yes, "PerconaReady", format!("PerconaPGCluster {cluster} is ready"))
+        }
+        Some(DatabaseFact { problem: Some((reason, text)), .. }) => condition(KIND, Truth::No, reason, text.clone()),
+    })
+}
+
+fn progressing_condition(seen: &Observed<'_>, coming: &Coming, wanted: i64, replicas: i64) -> Condition {
     let Some(set) = seen.stateful_set else {
         let reason = if seen.server.is_ok() { "StatefulSetUpdating" } else { "ReconcileComplete" };
         let truth = if seen.server.is_ok() { Truth::Yes } else { Truth::No };
@@ -376,8 +435,10 @@ fn progressing_condition(seen: &Observed<'_>, wanted: i64, replicas: i64) -> Con
     let text = |field: &str| set.get("status").and_then(|status| status.get(field)?.as_str());
     let stale = set.pointer("/status/observedGeneration") != set.pointer("/metadata/generation");
     if !held && (stale || text("currentRevision") != text("updateRevision")) {
-        let revision = text("updateRevision").unwrap_or("a new revision").to_owned();
-        condition("Progressing", Truth::Yes, "StatefulSetUpdating", format!("Rolling to {revision}"))
+        // Before its controller has seen the change it still names the revision before.
+        let revision = text("updateRevision").filter(|_| !stale).unwrap_or("a new revision");
+        let stands = coming.trouble.as_ref().map(|trouble| format!("; {}", trouble.detail)).unwrap_or_default();
+        condition("Progressing", Truth::Yes, "StatefulSetUpdating", format!("Rolling to {revision}{stands}"))
     } else if replicas != wanted {
         condition("Progressing", Truth::Yes, "ScalingReplicas", format!("{replicas} of {wanted} replicas exist"))
     } else {
@@ -463,6 +524,14 @@ fn warnings_condition(seen: &Observed<'_>) -> Condition {
     }
 }
 
+/// Only there while the server is paused.
+fn paused_condition(held: &[String]) -> Condition {
+    let waits =
+        if held.is_empty() { "nothing waits to be done".to_owned() } else { format!("it would {}", held.join("; ")) };
+    let message = format!("Nothing but this status is written while the annotation {PAUSED} is \"true\"; {waits}");
+    condition("Paused", Truth::Yes, "PausedByAnnotation", message)
+}
+
 fn active(adapters: Option<&[ObservedAdapter]>) -> impl Iterator<Item = &ObservedAdapter> {
     adapters.into_iter().flatten().filter(|adapter| adapter.state != AdapterState::Stopped)
 }
@@ -494,9 +563,32 @@ fn adapters(seen: &Observed<'_>, status: &mut Map<String, Value>) {
     status.insert("activeAdapters".into(), json!(types.join(", ")));
 }
 
+/// Where the adapters are served, for people.
+fn served(told: &Map<String, Value>) -> String {
+    let word = |adapter: &Value, field: &str| adapter[field].as_str().unwrap_or_default().to_owned();
+    let each = told.get("adapters").and_then(Value::as_array).into_iter().flatten().map(|adapter| {
+        let (kind, port) = (word(adapter, "type"), &adapter["port"]);
+        match adapter["endpoint"].as_str() {
+            Some(host) if host.contains(':') => format!("{kind} at [{host}]:{port}"),
+            Some(host) => format!("{kind} at {host}:{port}"),
+            None => format!("{kind} at Service {} port {port}", word(adapter, "serviceName")),
+        }
+    });
+    let each: Vec<String> = each.collect();
+    if each.is_empty() { "no adapter runs".to_owned() } else { format!("it serves {}", each.join(", ")) }
+}
+
+/// The address at which a load balancer serves: the first that it has, without a port. A Service that is none any more
+/// may still show one for a moment.
 fn endpoint(service: &Value) -> Option<&str> {
-    let ingress = service.pointer("/status/loadBalancer/ingress/0")?;
-    ingress.get("ip").or_else(|| ingress.get("hostname"))?.as_str()
+    if service.pointer("/spec/type").and_then(Value::as_str) != Some("LoadBalancer") {
+        return None;
+    }
+    let ingress = service.pointer("/status/loadBalancer/ingress")?.as_array()?;
+    ingress.iter().find_map(|entry| {
+        let address = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        address("ip").or_else(|| address("hostname"))
+    })
 }
 
 fn previous_condition<'a>(previous: Option<&'a Value>, kind: &str) -> Option<&'a Value> {

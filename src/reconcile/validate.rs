@@ -4,6 +4,9 @@
 //! one such object must not stop the others. Fills in every default itself, checks all that the CEL rules check, and
 //! collects every problem instead of the first. Pure: the same object gives the same answer.
 
+mod directory;
+mod percona;
+mod snapshots;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -17,15 +20,11 @@ use super::problem::{Field, Reader, SpecInvalid, shown};
 use super::quantity::{is_claim_size, parse_bytes};
 use super::{
     Admin, Cache, ClientPorts, Database, Jwt, Logging, Metrics, Names, OnPortChange, OnSpecChange, PodSettings,
-    Rollout, SecretKey, ServerKey, ServiceSettings, ServiceType, Storage, ValidatedServer,
+    Rollout, SecretKey, ServerKey, Storage, ValidatedServer,
 };
-use crate::crd::{defaults, rules};
+use crate::crd::{annotations, defaults, rules};
 
-const SERVICE_TYPES: [(&str, ServiceType); 3] = [
-    ("ClusterIP", ServiceType::ClusterIp),
-    ("NodePort", ServiceType::NodePort),
-    ("LoadBalancer", ServiceType::LoadBalancer),
-];
+mod services;
 
 /// Checks a `DittoServer` (the whole object as JSON) and fills in its defaults.
 ///
@@ -49,8 +48,13 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     }
     let storage = storage(&mut read, &spec);
     let cache = cache(&mut read, &spec);
-    let database = database(&mut read, &spec);
+    let percona = percona::percona(&mut read, &spec);
+    let database = match (database(&mut read, &spec, percona.is_some()), &percona) {
+        (_, Some(_)) => Database::Percona,
+        (given, None) => given,
+    };
     let (api_port, api_tls) = tls::control_plane(&mut read, &spec);
+    tls::clear_of_cache(&mut read, &api_tls, &cache.path);
     let ports = {
         let ports = read.object(&spec, "ports");
         ClientPorts {
@@ -61,37 +65,45 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     let metrics = metrics(&mut read, &spec);
     ports_differ(&mut read, ports, api_port, metrics.as_ref());
     let (jwt, admin) = identity(&mut read, &spec);
+    let ldap = directory::ldap(&mut read, &spec.child("identity"));
+    let kerberos = directory::kerberos(&mut read, &spec.child("identity"));
     let (polling_interval, stop_grace_period) = discovery(&mut read, &spec);
+
+    let image = read.text(&spec.child("image"), defaults::IMAGE, rules::BLANK_REMEDY, is_not_blank);
+    let replicas = read.integer(&spec.child("replicas"), i64::from(defaults::REPLICAS), 0, 1);
+    let services = services::services(&mut read, &spec);
 
     let server = ValidatedServer {
         key: ServerKey { namespace, name },
         uid,
         generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default(),
         deleting: metadata.child("deletionTimestamp").value.is_some(),
-        image: read.text(&spec.child("image"), defaults::IMAGE, rules::BLANK_REMEDY, is_not_blank),
-        replicas: {
-            let replicas = read.integer(&spec.child("replicas"), i64::from(defaults::REPLICAS), 0, 1);
-            i32::try_from(replicas).unwrap_or_default()
-        },
+        image,
+        replicas: i32::try_from(replicas).unwrap_or_default(),
         storage,
         database,
+        percona,
         cache,
         api_port,
         api_tls,
         ports,
         jwt,
         admin,
+        ldap,
+        kerberos,
         polling_interval,
         stop_grace_period,
-        adapter_services: service(&mut read, &spec, "adapterServices"),
-        service: service(&mut read, &spec, "service"),
-        file_service_enabled: {
-            let file_service = read.object(&spec, "fileService");
-            read.boolean(&file_service.child("enabled"), true)
-        },
+        adapter_services: services.adapters,
+        per_adapter: services.per_adapter,
+        api_service: services.api,
+        api_type_field: services.api_type_field,
+        file_service: services.file,
+        file_service_enabled: services.file_enabled,
+        idle_service_fields: services.idle,
         metrics,
         logging: logging(&mut read, &spec),
         rollout: rollout(&mut read, &spec),
+        snapshot_policies: snapshots::snapshot_policies(&mut read, &spec),
         termination_grace_period_seconds: read.integer(
             &spec.child("terminationGracePeriodSeconds"),
             defaults::TERMINATION_GRACE_PERIOD_SECONDS,
@@ -102,6 +114,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
         security_context: read.typed(&spec.child("securityContext"), "SecurityContext"),
         pod_security_context: read.typed(&spec.child("podSecurityContext"), "PodSecurityContext"),
         pod: pod(&mut read, &spec),
+        restart_at: annotations::restart_at(object),
     };
     let problems = read.into_problems();
     if problems.is_empty() { Ok(server) } else { Err(SpecInvalid { problems }) }
@@ -118,7 +131,7 @@ fn required_text(read: &mut Reader, field: &Field<'_>) -> String {
 fn name(read: &mut Reader, metadata: &Field<'_>) -> String {
     let field = metadata.child("name");
     let max = Names::CR_NAME_MAX;
-    let remedy = format!("{}, at most {max} characters, so that the names of its Services fit", rules::NAME_REMEDY);
+    let remedy = format!("{}, at most {max} characters, so that the names of its objects fit", rules::NAME_REMEDY);
     if field.value.is_none() {
         read.note(&field.path, "unset", remedy.as_str());
     }
@@ -163,7 +176,7 @@ fn cache(read: &mut Reader, spec: &Field<'_>) -> Cache {
     }
 }
 
-fn database(read: &mut Reader, spec: &Field<'_>) -> Database {
+fn database(read: &mut Reader, spec: &Field<'_>, percona: bool) -> Database {
     let database = read.object(spec, "database");
     let kind = database.child("type");
     let postgres = read.choice(&kind, false, &[("sqlite", false), ("postgres", true)]);
@@ -174,7 +187,7 @@ fn database(read: &mut Reader, spec: &Field<'_>) -> Database {
     if !secret.is_empty() {
         return Database::Postgres { secret };
     }
-    if postgres {
+    if postgres && !percona {
         read.note(&reference.path, "without a name while spec.database.type is \"postgres\"", rules::POSTGRES_REMEDY);
     }
     Database::Sqlite { path }
@@ -188,7 +201,8 @@ fn metrics(read: &mut Reader, spec: &Field<'_>) -> Option<Metrics> {
         read.text(&metrics.child("path"), defaults::METRICS_PATH, "use a path that starts with / (a slash)", |path| {
             path.starts_with('/')
         });
-    enabled.then_some(Metrics { port, path })
+    let bearer_token = secret_key(read, &metrics, "bearerTokenSecret");
+    enabled.then_some(Metrics { port, path, bearer_token })
 }
 
 fn ports_differ(read: &mut Reader, ports: ClientPorts, api_port: u16, metrics: Option<&Metrics>) {
@@ -259,14 +273,6 @@ fn discovery(read: &mut Reader, spec: &Field<'_>) -> (Duration, Duration) {
         duration("pollingInterval", defaults::POLLING_INTERVAL, rules::POLLING_REMEDY, Duration::from_secs(1)),
         duration("stopGracePeriod", defaults::STOP_GRACE_PERIOD, rules::DURATION_REMEDY, Duration::ZERO),
     )
-}
-
-fn service(read: &mut Reader, spec: &Field<'_>, name: &str) -> ServiceSettings {
-    let service = read.object(spec, name);
-    ServiceSettings {
-        service_type: read.choice(&service.child("type"), ServiceType::LoadBalancer, &SERVICE_TYPES),
-        annotations: read.map(&service.child("annotations")),
-    }
 }
 
 fn logging(read: &mut Reader, spec: &Field<'_>) -> Logging {

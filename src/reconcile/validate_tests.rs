@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::reconcile::ApiTls;
+use crate::reconcile::{ApiTls, ServiceSettings, ServiceType};
 
 fn server(spec: Value) -> Value {
     let mut object = json!({"metadata": {"name": "files", "namespace": "storage", "uid": "0a1b", "generation": 3}});
@@ -24,7 +24,7 @@ fn the_least_gets_every_default() {
     );
     assert_eq!(server.database, Database::Sqlite { path: "/data/controlplane/controlplane.db".to_owned() });
     assert_eq!(server.cache, Cache { size_bytes: 1 << 30, path: "/data/store/block".to_owned() });
-    assert_eq!((server.api_port, server.api_tls), (8080, ApiTls::default()));
+    assert_eq!((server.api_port, &server.api_tls), (8080, &ApiTls::default()));
     assert_eq!(server.ports, ClientPorts { nfs: 2049, smb: 445 });
     assert_eq!(
         server.jwt,
@@ -33,10 +33,10 @@ fn the_least_gets_every_default() {
     assert_eq!(server.admin, Admin { username: "admin".to_owned(), password: None });
     assert_eq!(server.polling_interval, Duration::from_secs(30));
     assert_eq!(server.stop_grace_period, Duration::from_secs(35));
-    for service in [&server.service, &server.adapter_services] {
-        assert_eq!(service.service_type, ServiceType::LoadBalancer);
-        assert!(service.annotations.is_empty());
+    for service in [&server.api_service, &server.file_service, server.adapter_settings("nfs")] {
+        assert_eq!(service, &ServiceSettings::default());
     }
+    assert_eq!((server.per_adapter.len(), server.idle_service_fields.len()), (0, 0));
     assert!(server.file_service_enabled);
     assert_eq!(server.metrics, None);
     assert_eq!(
@@ -62,9 +62,13 @@ fn each_value_arrives_where_it_belongs() {
             "admin": {"username": "root", "passwordSecretRef": {"name": "adm", "key": "k2"}},
         },
         "adapterDiscovery": {"pollingInterval": "7s", "stopGracePeriod": "8s"},
-        "adapterServices": {"type": "NodePort", "annotations": {"a": "b"}},
-        "service": {"type": "ClusterIP", "annotations": {"c": "d"}},
-        "fileService": {"enabled": false},
+        "adapterServices": {"type": "NodePort", "annotations": {"a": "b"}, "externalTrafficPolicy": "Local", "perAdapter": {
+            "nfs": {"type": "LoadBalancer", "loadBalancerClass": "example.com/nfs", "annotations": {"a2": "b2"}},
+        }},
+        "service": {"type": "ClusterIP", "annotations": {"c": "d"}, "labels": {"q": "r"}, "ipFamilyPolicy": "PreferDualStack",
+                    "ipFamilies": ["IPv6", "IPv4"]},
+        "fileService": {"enabled": false, "type": "LoadBalancer", "loadBalancerSourceRanges": ["192.0.2.0/24"]},
+        "apiService": {"labels": {"s": "t"}, "externalTrafficPolicy": "Cluster"},
         "metrics": {"enabled": true, "port": 9, "path": "/m"},
         "logging": {"level": "WARN", "format": "text", "output": "stderr"},
         "rollout": {"onPortChange": "Immediate", "onSpecChange": "WhenNeeded"},
@@ -97,10 +101,30 @@ fn each_value_arrives_where_it_belongs() {
     assert_eq!(server.stop_grace_period, Duration::from_secs(8));
     assert_eq!(server.adapter_services.service_type, ServiceType::NodePort);
     assert_eq!(server.adapter_services.annotations["a"], "b");
-    assert_eq!(server.service.service_type, ServiceType::ClusterIp);
-    assert_eq!(server.service.annotations["c"], "d");
+    assert_eq!(server.adapter_services.external_traffic_policy, Some("Local"));
+    let nfs = server.adapter_settings("nfs");
+    assert_eq!(nfs.load_balancer_class.as_deref(), Some("example.com/nfs"));
+    assert_eq!((nfs.service_type, nfs.external_traffic_policy), (ServiceType::LoadBalancer, Some("Local")));
+    assert_eq!((nfs.annotations["a"].as_str(), nfs.annotations["a2"].as_str()), ("b", "b2"));
+    assert_eq!(server.adapter_settings("smb"), &server.adapter_services);
+    let (api, file) = (&server.api_service, &server.file_service);
+    assert_eq!((api.service_type, file.service_type), (ServiceType::ClusterIp, ServiceType::LoadBalancer));
+    for service in [api, file] {
+        assert_eq!((service.annotations["c"].as_str(), service.labels["q"].as_str()), ("d", "r"));
+        assert_eq!(service.ip_family_policy, Some("PreferDualStack"));
+        assert_eq!(service.ip_families, ["IPv6", "IPv4"]);
+    }
+    assert_eq!((api.labels.get("s").map(String::as_str), file.labels.get("s")), (Some("t"), None));
+    assert_eq!(
+        (file.load_balancer_source_ranges.as_slice(), api.load_balancer_source_ranges.len()),
+        (&["192.0.2.0/24".to_owned()][..], 0)
+    );
+    assert_eq!(server.api_type_field, "spec.service.type");
+    let idle: Vec<(&str, &[&str])> =
+        server.idle_service_fields.iter().map(|idle| (idle.place.as_str(), idle.fields.as_slice())).collect();
+    assert_eq!(idle, [("spec.apiService", &["externalTrafficPolicy"][..])]);
     assert!(!server.file_service_enabled);
-    assert_eq!(server.metrics, Some(Metrics { port: 9, path: "/m".to_owned() }));
+    assert_eq!(server.metrics, Some(Metrics { port: 9, path: "/m".to_owned(), bearer_token: None }));
     assert_eq!(server.logging.level, "WARN");
     assert_eq!(server.logging.format, "text");
     assert_eq!(server.logging.output, "stderr");

@@ -11,7 +11,13 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 
-use super::{ApiTls, Names, ServerKey};
+use super::{ApiTls, IdleFields, Names, ServerKey, ServiceSettings, SnapshotPolicy};
+
+mod directory;
+mod percona;
+
+pub use directory::{Kerberos, Krb5Conf, Ldap, MachineAccount};
+pub use percona::{Percona, PerconaBackup};
 
 /// A `DittoServer` whose every field was checked, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +38,8 @@ pub struct ValidatedServer {
     pub storage: Storage,
     /// `spec.database`.
     pub database: Database,
+    /// `spec.percona` when enabled; [`database`](Self::database) is then [`Database::Percona`].
+    pub percona: Option<Percona>,
     /// `spec.cache`.
     pub cache: Cache,
     /// `spec.controlPlane.port`.
@@ -44,22 +52,36 @@ pub struct ValidatedServer {
     pub jwt: Jwt,
     /// `spec.identity.admin`.
     pub admin: Admin,
+    /// `spec.identity.ldap` when enabled.
+    pub ldap: Option<Ldap>,
+    /// `spec.identity.kerberos` when enabled.
+    pub kerberos: Option<Kerberos>,
     /// `spec.adapterDiscovery.pollingInterval`, at least 1 s.
     pub polling_interval: Duration,
     /// `spec.adapterDiscovery.stopGracePeriod`.
     pub stop_grace_period: Duration,
-    /// `spec.adapterServices`.
+    /// `spec.adapterServices`, what all adapters have in common.
     pub adapter_services: ServiceSettings,
-    /// `spec.service`, for the `-api` and `-file` Services.
-    pub service: ServiceSettings,
+    /// `spec.adapterServices.perAdapter`, each merged over the common ones.
+    pub per_adapter: BTreeMap<String, ServiceSettings>,
+    /// `spec.apiService` merged over `spec.service`.
+    pub api_service: ServiceSettings,
+    /// The field that the type of the API's Service comes from.
+    pub api_type_field: &'static str,
+    /// `spec.fileService` merged over `spec.service`.
+    pub file_service: ServiceSettings,
     /// `spec.fileService.enabled`.
     pub file_service_enabled: bool,
+    /// Fields of Services that are set and have no effect.
+    pub idle_service_fields: Vec<IdleFields>,
     /// `spec.metrics` when enabled.
     pub metrics: Option<Metrics>,
     /// `spec.logging`.
     pub logging: Logging,
     /// `spec.rollout`.
     pub rollout: Rollout,
+    /// `spec.snapshotPolicies`, each share once.
+    pub snapshot_policies: Vec<SnapshotPolicy>,
     /// `spec.terminationGracePeriodSeconds`, derived when unset.
     pub termination_grace_period_seconds: i64,
     /// `spec.resources` as given.
@@ -70,12 +92,19 @@ pub struct ValidatedServer {
     pub pod_security_context: Option<PodSecurityContext>,
     /// `spec.pod`.
     pub pod: PodSettings,
+    /// What the pod template carries as [`RESTART_AT`](crate::crd::annotations::RESTART_AT), when a restart was asked for.
+    pub restart_at: Option<String>,
 }
 
 impl ValidatedServer {
     /// Names of this server's objects.
     pub fn names(&self) -> Names {
         Names::new(&self.key.name)
+    }
+
+    /// What was chosen of the Service of an adapter.
+    pub fn adapter_settings(&self, adapter_type: &str) -> &ServiceSettings {
+        self.per_adapter.get(adapter_type).unwrap_or(&self.adapter_services)
     }
 }
 
@@ -105,6 +134,8 @@ pub enum Database {
         /// Name of the Secret.
         secret: String,
     },
+    /// The PostgreSQL cluster of `spec.percona`, whose connection is in the Secret that Percona's operator makes.
+    Percona,
 }
 
 /// Local cache of remote blocks.
@@ -154,37 +185,6 @@ pub struct Admin {
     pub password: Option<SecretKey>,
 }
 
-/// Type of a Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ServiceType {
-    /// `ClusterIP`.
-    ClusterIp,
-    /// `NodePort`.
-    NodePort,
-    /// `LoadBalancer`.
-    LoadBalancer,
-}
-
-impl ServiceType {
-    /// The text that Kubernetes uses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterIp => "ClusterIP",
-            Self::NodePort => "NodePort",
-            Self::LoadBalancer => "LoadBalancer",
-        }
-    }
-}
-
-/// What the user may choose of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceSettings {
-    /// `type`.
-    pub service_type: ServiceType,
-    /// Annotations to set; one that is taken out here is removed.
-    pub annotations: BTreeMap<String, String>,
-}
-
 /// The server's metrics endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
@@ -192,6 +192,8 @@ pub struct Metrics {
     pub port: u16,
     /// Path, starting with a slash.
     pub path: String,
+    /// What a scraper has to present.
+    pub bearer_token: Option<SecretKey>,
 }
 
 /// The server's log.

@@ -7,6 +7,8 @@ use std::fmt;
 
 use super::{AdapterState, ApiTls, Database, ObservedAdapter, ServiceType, ValidatedServer};
 
+mod directory;
+
 /// First port that a process without privileges can listen on.
 const FIRST_UNPRIVILEGED: u16 = 1024;
 /// Where the volume of the control plane's data is mounted.
@@ -49,6 +51,16 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
             "the database is not on the volume at /data/controlplane and is lost with the pod; keep it there",
         ));
     }
+    if let Some(backup) = server.percona.as_ref().and_then(|percona| percona.backup.as_ref())
+        && (backup.bucket.is_empty() || backup.endpoint.is_empty() || backup.credentials.is_none())
+    {
+        found.push(Warning::new(
+            "spec.percona.backup",
+            &"enabled",
+            "without all of bucket, endpoint and credentialsSecretRef no backup is made; set them",
+        ));
+    }
+    directory::warn(server, &mut found);
     let listens = "the server runs without privileges and cannot listen there; use 1024 or more";
     if server.api_port < FIRST_UNPRIVILEGED {
         found.push(Warning::new("spec.controlPlane.port", &server.api_port, listens));
@@ -57,10 +69,11 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
     if let Some(adapters) = observed {
         adapter_warnings(server, adapters, &mut found);
     }
-    if server.service.service_type != ServiceType::ClusterIp && !server.api_tls.is_spoken() {
+    let api_type = server.api_service.service_type;
+    if api_type != ServiceType::ClusterIp && !server.api_tls.is_spoken() {
         found.push(Warning::new(
-            "spec.service.type",
-            &server.service.service_type.as_str(),
+            server.api_type_field,
+            &api_type.as_str(),
             "the API is reachable from outside the cluster and is not encrypted; use ClusterIP, or restrict who reaches it",
         ));
     }
@@ -68,6 +81,16 @@ pub fn warnings(server: &ValidatedServer, observed: Option<&[ObservedAdapter]>) 
         && metrics.port < FIRST_UNPRIVILEGED
     {
         found.push(Warning::new("spec.metrics.port", &metrics.port, listens));
+    }
+    for idle in &server.idle_service_fields {
+        found.push(Warning::new(
+            &format!("the type of {}", idle.place),
+            &idle.service_type.as_str(),
+            &format!(
+                "what does nothing on such a Service is {}; take it out, or choose a type that it is for",
+                idle.fields.join(", ")
+            ),
+        ));
     }
     found
 }

@@ -45,7 +45,7 @@ attributes! {
     Server, "dittofs.server", "string", "The DittoServer that the trace is about, `namespace/name`; on every span.";
     Cause, "dittofs.cause", "string", "Why the work was done: `start`, `server-changed`, `object-changed`, `secret-changed`, `config-hashed`, `adapters-observed`, `fact`, `resync`, `retry`, `poll`.";
     Actor, "dittofs.actor", "string", "The actor that did it.";
-    Decision, "dittofs.decision", "string", "What was decided. `nothing`, `unchanged` and `wait` are the quiet ones; others: `observed`, `provisioned`, `hashed`, `create`, `update`, `delete`, `status`, `start`, `stop`, `restart`, `release`, `not-owned`, `deferred`. Several in one run are joined by commas, in this order.";
+    Decision, "dittofs.decision", "string", "What was decided. `nothing`, `unchanged` and `wait` are the quiet ones; others: `observed`, `provisioned`, `hashed`, `create`, `update`, `delete`, `status`, `start`, `stop`, `restart`, `finalizer`, `cleaned`, `release`, `paused`, `not-owned`, `deferred`, `applied`. Several in one run are joined by commas, in this order.";
     Diff, "dittofs.diff", "string", "What differed or was done, in words; at most 1,024 bytes.";
     MailboxTime, "dittofs.queue.mailbox_ms", "double", "Milliseconds between the sending of the first message that caused the work and its handling. Not part of the span's duration.";
     SlotTime, "dittofs.queue.slot_ms", "double", "Milliseconds that it then waited for the run before it to end. Not part of the span's duration.";
@@ -102,6 +102,13 @@ pub const SPANS: &[SpanSpec] = &[
         attributes: &[Attribute::Cause, Attribute::Actor, Attribute::Decision, Attribute::Diff],
     },
     SpanSpec {
+        name: "administer",
+        kind: "internal",
+        root: true,
+        meaning: "AdapterPoller opened a short session as the server's administrator, for the snapshot policies and the NFS adapter's settings. Exported when something was applied or read anew, or it failed.",
+        attributes: &[Attribute::Cause, Attribute::Actor, Attribute::Decision, Attribute::Diff],
+    },
+    SpanSpec {
         name: "watch {resource}",
         kind: "internal",
         root: true,
@@ -150,10 +157,24 @@ pub const SPANS: &[SpanSpec] = &[
         attributes: WORK,
     },
     SpanSpec {
+        name: "set finalizer",
+        kind: "internal",
+        root: true,
+        meaning: "The Supervisor set the operator's finalizer on a DittoServer that lacked it.",
+        attributes: &[Attribute::Decision, Attribute::Diff],
+    },
+    SpanSpec {
+        name: "clean up",
+        kind: "internal",
+        root: true,
+        meaning: "AdapterPoller removed the operator's account at a server that is being deleted, or tried to.",
+        attributes: &[Attribute::Cause, Attribute::Actor, Attribute::Decision, Attribute::Diff],
+    },
+    SpanSpec {
         name: "release finalizer",
         kind: "internal",
-        root: false,
-        meaning: "The Supervisor took a finalizer off a DittoServer that is being deleted.",
+        root: true,
+        meaning: "The Supervisor took the operator's finalizer off a DittoServer that is being deleted.",
         attributes: &[Attribute::Decision, Attribute::Diff],
     },
     SpanSpec {

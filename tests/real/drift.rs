@@ -248,3 +248,70 @@ async fn a_deleted_server_is_asked_nothing_more() {
     assert!(namespace.get(resources::SECRETS, "files-jwt-secret").await.expect("an answer").is_some());
     bed.finish(2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_back_is_told_with_its_field_and_who_had_changed_it() {
+    let bed = Bed::new("told").await;
+    let clean = settled(&bed).await;
+    let namespace = bed.world.namespace().clone();
+    for (kind, name, change, field) in [
+        (resources::SERVICES, "files-file", json!({"spec": {"type": "NodePort"}}), "spec.type"),
+        (resources::CONFIG_MAPS, "files-config", json!({"data": {"config.yaml": "logging: {}"}}), "data.config.yaml"),
+        (resources::STATEFUL_SETS, "files", json!({"spec": {"replicas": 0}}), "spec.replicas"),
+    ] {
+        namespace.patch(kind, name, &change).await.expect("the edit is accepted");
+        bed.wait_same(&clean, &format!("all as before the edit of {name}")).await;
+        // The manager's name is that of the client: of these tests, here.
+        bed.wait_event_once("DriftRepaired", &format!("{field} (")).await;
+    }
+    delete_and_wait(&bed, resources::SERVICES, "files-adapter-smb").await;
+    bed.wait_event_once("DriftRepaired", "Service files-adapter-smb was deleted by somebody").await;
+    delete_and_wait(&bed, resources::SECRETS, "files-jwt-secret").await;
+    bed.wait_event_once("DriftRepaired", "Secret files-jwt-secret was deleted by somebody").await;
+    bed.wait_same(&clean, "all as before").await;
+    assert!(bed.events("DriftFought").await.is_empty());
+    bed.finish_with(Expect::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_changes_the_same_field_again_and_again_is_met_ever_more_slowly_and_named() {
+    let bed = Bed::new("fight").await;
+    let _clean = settled(&bed).await;
+    let namespace = bed.world.namespace().clone();
+    let typed = async |name: &str| {
+        namespace.get(resources::SERVICES, name).await.expect("an answer").expect("there")["spec"]["type"].clone()
+    };
+    // Somebody who looks ten times a second.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        if typed("files-file").await != "NodePort" {
+            namespace
+                .patch(resources::SERVICES, "files-file", &json!({"spec": {"type": "NodePort"}}))
+                .await
+                .expect("an edit");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let repairs =
+        bed.writes("services").into_iter().filter(|write| write.object.name == "files-file" && write.verb == "update");
+    let repairs = repairs.count();
+    assert!((3..=6).contains(&repairs), "{repairs} repairs in 20 s: three at once, then after 5, 10, 20 s");
+    bed.wait_message("files", "Warnings", "True", "spec.type of Service files-file is changed again and again by")
+        .await;
+    let fought = bed.events("DriftFought").await;
+    assert_eq!(fought.len(), 1, "one event that counts: {fought:?}");
+    // Nothing else waits for it.
+    namespace.patch(resources::SERVICES, "files-api", &json!({"spec": {"type": "NodePort"}})).await.expect("an edit");
+    bed.wait_object(resources::SERVICES, "files-api", "to be set back", |service| {
+        if service["spec"]["type"] == "LoadBalancer" { Ok(()) } else { Err(service["spec"]["type"].to_string()) }
+    })
+    .await;
+    bed.dittofs("files").stop_adapter("smb");
+    bed.wait_adapter_services("files", &NFS).await;
+    bed.wait_object(resources::SERVICES, "files-file", "to be set back at last", |service| {
+        if service["spec"]["type"] == "LoadBalancer" { Ok(()) } else { Err(service["spec"]["type"].to_string()) }
+    })
+    .await;
+    bed.world.wait_ready("files").await.expect("ready again");
+    bed.finish(1).await;
+}

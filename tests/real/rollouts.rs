@@ -171,6 +171,48 @@ async fn rollout_restart_starts_the_pod_of_a_held_server_exactly_once_with_every
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restart_on_request_starts_the_pod_exactly_once_also_when_held_and_its_removal_starts_nothing() {
+    let bed = Bed::new("restart-at").await;
+    for name in ["plain", "held"] {
+        bed.ready_server(name, &json!({})).await;
+    }
+    bed.wait_adapter_services("plain", &BOTH).await;
+    hold(&bed, "held").await;
+    let asked = |value: Value| json!({"annotations": {"dittofs.io/restart-at": value}});
+    for (name, starts, adapters) in [("plain", 3, &["nfs", "smb"][..]), ("held", 4, &["nfs"][..])] {
+        bed.patch_meta(resources::SERVERS, name, &asked(json!("2026-11-22T03:00:00Z"))).await;
+        bed.wait_starts(starts).await;
+        let pod = rolled_out(&bed, name, adapters).await;
+        assert_eq!(pod["metadata"]["annotations"]["dittofs.io/restart-at"], "2026-11-22T03:00:00Z");
+        bed.wait_event_once("RestartRequested", &format!("StatefulSet {name} is restarted")).await;
+        bed.world
+            .wait_server(name, "to name its last change", LATER, |server| {
+                let change = server["status"]["lastChange"]["summary"].as_str().unwrap_or_default().to_owned();
+                if change.contains("dittofs.io/restart-at") { Ok(()) } else { Err(change) }
+            })
+            .await
+            .expect("the last change says it");
+    }
+    // kubectl's own restart stands beside it, and a value that goes is no new one.
+    let namespace = bed.world.namespace().name().to_owned();
+    let restart = ["-n", namespace.as_str(), "rollout", "restart", "statefulset/plain"];
+    bed.world.cluster().kubectl_ok(&restart).await.expect("kubectl");
+    bed.wait_starts(5).await;
+    rolled_out(&bed, "plain", &["nfs", "smb"]).await;
+    bed.patch_meta(resources::SERVERS, "plain", &asked(Value::Null)).await;
+    bed.wait_polls("plain", 3).await;
+    let set = bed.set("plain").await;
+    let annotations = &set["spec"]["template"]["metadata"]["annotations"];
+    assert_eq!(annotations["dittofs.io/restart-at"], "2026-11-22T03:00:00Z");
+    assert!(annotations["kubectl.kubernetes.io/restartedAt"].is_string(), "erased");
+    bed.patch_meta(resources::SERVERS, "plain", &asked(json!("another"))).await;
+    bed.wait_starts(6).await;
+    rolled_out(&bed, "plain", &["nfs", "smb"]).await;
+    bed.wait_polls("plain", 2).await;
+    bed.finish(6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stateful_set_that_is_orphaned_is_repaired_without_a_start_held_or_not() {
     let bed = Bed::new("orphan").await;
     bed.ready_server("held", &json!({})).await;
@@ -270,6 +312,12 @@ async fn a_change_of_the_spec_rolls_when_needed_or_always_as_chosen() {
 async fn a_stopped_servers_hash_is_frozen_and_its_return_is_one_start_with_everything() {
     let bed = Bed::new("frozen").await;
     bed.ready_server("files", &json!({})).await;
+    bed.wait_endpoints("files", &BOTH).await;
+    let addresses = bed.world.server("files").await.expect("the server")["status"]["adapters"].clone();
+    let mut services = Vec::new();
+    for service in ["files-adapter-nfs", "files-api", "files-file"] {
+        services.push(uid(&bed.service(service).await).to_owned());
+    }
     let before = hash(&bed.set("files").await).to_owned();
     bed.patch_spec("files", &json!({"replicas": 0})).await;
     let stopped = |server: &Value| {
@@ -281,6 +329,14 @@ async fn a_stopped_servers_hash_is_frozen_and_its_return_is_one_start_with_every
     let server = bed.world.wait_server("files", "to be stopped", LATER, stopped).await.expect("it stays stopped");
     assert_eq!(condition(&server, "Available").expect("a condition")["reason"], "Stopped");
     assert_eq!(hash(&bed.set("files").await), before, "frozen");
+    // What clients know stays: the Services with their addresses, and the data.
+    assert_eq!(condition(&server, "Authenticated").expect("a condition")["reason"], "Stopped");
+    assert_eq!(condition(&server, "Progressing").expect("a condition")["status"], "False");
+    assert_eq!(condition(&server, "Ready").expect("a condition")["status"], "False");
+    assert_eq!(server["status"]["adapters"], addresses);
+    for (service, known) in ["files-adapter-nfs", "files-api", "files-file"].iter().zip(&services) {
+        assert_eq!(uid(&bed.service(service).await), known, "{service} was made anew");
+    }
 
     bed.patch_spec("files", &json!({"replicas": 1})).await;
     bed.wait_starts(2).await;

@@ -169,7 +169,10 @@ impl Run {
                     self.asked(server, wish, &has, &asks, &to, grows);
                     return Ok(Asked::Well);
                 }
-                Err(error) if error.is_not_found() => return Ok(Asked::Well),
+                // Gone, or told by the condition Paused.
+                Err(error) if error.is_not_found() || matches!(error, KubeError::Paused { .. }) => {
+                    return Ok(Asked::Well);
+                }
                 Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
                     debug!(claim = wish.name, attempt, "the claim changed meanwhile; reading it again");
                     retry(&self.deps.metrics, attempt, &format!("persistentvolumeclaims/{}", wish.name), &error);

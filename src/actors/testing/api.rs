@@ -20,7 +20,7 @@ use crate::reconcile::meta;
 /// Every test's namespace.
 pub(crate) const NAMESPACE: &str = "team";
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::DittoServer,
     Kind::StatefulSet,
     Kind::Service,
@@ -29,6 +29,7 @@ const KINDS: [Kind; 8] = [
     Kind::Pod,
     Kind::Claim,
     Kind::StorageClass,
+    Kind::PerconaPgCluster,
 ];
 
 /// What goes wrong with a request.
@@ -59,6 +60,8 @@ struct Store {
     /// Changes every object of a kind as it is stored, as an admission webhook or a defaulter does.
     hooks: BTreeMap<Kind, Hook>,
     events: Vec<Value>,
+    /// Events of others, as a LIST answers them.
+    mishaps: Vec<Value>,
     unexpected: BTreeSet<String>,
 }
 
@@ -158,10 +161,25 @@ impl Api {
         self.asked().into_iter().map(|(name, _)| name).filter(|name| !name.starts_with("GET ")).collect()
     }
 
+    /// How often the Events of others were listed.
+    pub(crate) fn lists_of_events(&self) -> usize {
+        let asked = self.server.asked();
+        asked.iter().filter(|asked| asked.method == Method::GET && asked.path.ends_with("/events")).count()
+    }
+
     /// Reason and note of every event, in order.
     pub(crate) fn events(&self) -> Vec<(String, String)> {
         let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
         lock(&self.store).events.iter().map(|event| (text(event, "reason"), text(event, "note"))).collect()
+    }
+
+    /// Says why the StatefulSet of this uid has no pod, as its controller does, at this time (RFC 3339).
+    pub(crate) fn mishap(&self, uid: &str, note: &str, at: &str) {
+        lock(&self.store).mishaps.push(json!({
+            "metadata": {"name": format!("{uid}.{at}"), "namespace": NAMESPACE},
+            "regarding": {"kind": "StatefulSet", "name": "files", "uid": uid}, "reason": "FailedCreate",
+            "note": note, "type": "Warning", "eventTime": null, "deprecatedLastTimestamp": at,
+        }));
     }
 
     /// The reasons of every event, in order.
@@ -254,6 +272,13 @@ impl Store {
 
     fn answer(&mut self, asked: &Asked) -> Reply {
         if asked.path.starts_with("/apis/events.k8s.io/v1/namespaces/team/events") {
+            if asked.method == Method::GET {
+                let items = &self.mishaps;
+                return Reply::Json(
+                    200,
+                    json!({"apiVersion": "events.k8s.io/v1", "kind": "EventList", "metadata": {}, "items": items}),
+                );
+            }
             self.events.push(asked.body.clone());
             let mut event = asked.body.clone();
             event["metadata"]["name"] = json!("event");
@@ -367,13 +392,25 @@ impl Store {
         }
     }
 
-    /// The two operations that the operator uses: `test`, and `remove` from a list.
+    /// The operations that the operator uses: `test`, `remove` from a list, and `add` of a list or to its end.
     fn json_patch(&mut self, kind: Kind, mut object: Value, patch: &Value) -> Reply {
         for step in patch.as_array().into_iter().flatten() {
             let place = step["path"].as_str().unwrap_or_default();
             match step["op"].as_str() {
                 Some("test") if object.pointer(place) == Some(&step["value"]) => {}
                 Some("test") => return refused(422, "Invalid"),
+                Some("add") => match place.strip_suffix("/-") {
+                    Some(list) => match object.pointer_mut(list) {
+                        Some(Value::Array(list)) => list.push(step["value"].clone()),
+                        _ => return refused(422, "Invalid"),
+                    },
+                    None => {
+                        let (parent, name) = place.rsplit_once('/').unwrap_or_default();
+                        if let Some(parent) = object.pointer_mut(parent) {
+                            parent[name] = step["value"].clone();
+                        }
+                    }
+                },
                 _ => {
                     let (list, index) = place.rsplit_once('/').unwrap_or_default();
                     if let (Some(Value::Array(list)), Ok(index)) = (object.pointer_mut(list), index.parse()) {

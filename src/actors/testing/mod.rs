@@ -22,7 +22,7 @@ use super::messages::{Cause, CauseKind, ChildEnded, Fact, Poke, Report, Role};
 use super::specs::Specs;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::scripted::Server;
-use crate::cluster::{Cache, Cluster, Events, Kind, WatchEvent};
+use crate::cluster::{Cache, Cluster, Events, Kind, MishapReader, WatchEvent};
 use crate::dittofs::{HttpClient, HttpSettings, UrlTemplate};
 use crate::reconcile::{ServerKey, meta};
 
@@ -155,7 +155,8 @@ impl Bench {
         let http = HttpSettings { proxy_from_env: false, ..HttpSettings::default() };
         let deps = Deps {
             cluster: Cluster::new(client.clone()),
-            events: Events::new(client, "test".to_owned()),
+            events: Events::new(client.clone(), "test".to_owned()),
+            mishaps: MishapReader::new(client),
             caches: Caches::default(),
             specs: Specs::default(),
             http: HttpClient::new(http).expect("a client"),
@@ -205,6 +206,7 @@ impl Bench {
         list(&caches.services, Kind::Service);
         list(&caches.config_maps, Kind::ConfigMap);
         list(&caches.claims, Kind::Claim);
+        list(&caches.pods, Kind::Pod);
     }
 
     /// Changes the spec of `team/files` as `kubectl apply` would, and lets the caches see it.

@@ -49,6 +49,11 @@ impl Setup {
             other => panic!("no config fact: {other:?}"),
         }
     }
+    fn last_fact_of_config(&self) -> ConfigFact {
+        let told = self.bench.status.facts().into_iter().rev();
+        let mut told = told.filter_map(|fact| if let Fact::Config(fact) = fact { Some(fact) } else { None });
+        told.next().expect("a config fact")
+    }
     fn held_for(&self) -> String {
         match self.last_fact() {
             ConfigFact::SecretMissing { text, .. } => text,
@@ -281,5 +286,43 @@ fn a_server_that_is_invalid_or_being_deleted_is_not_acted_upon() {
         setup.poke().await;
         assert!(setup.bench.api.asked().is_empty());
         assert_eq!((setup.hashes.count(), setup.bench.status.facts().len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_database_of_percona_is_made_when_its_kind_is_served_and_the_hash_waits_until_it_is_ready() {
+    const CLUSTER: &str = "files-postgres";
+    run(async {
+        let setup = start_on(Bench::new().and_server(|spec| spec["percona"] = json!({"enabled": true})));
+        let database = |setup: &Setup| {
+            let told = setup.bench.status.facts().into_iter().rev();
+            let mut told = told.filter_map(|fact| if let Fact::Database(fact) = fact { Some(fact) } else { None });
+            told.next().flatten().expect("a fact about the database")
+        };
+        setup.bench.api.fail(usize::MAX, "GET PerconaPGCluster", Fault::Status(404, ""));
+        setup.poke().await;
+        assert_eq!(database(&setup).problem.expect("a problem").0, "PerconaMissing");
+        assert_eq!(setup.last_hash(), HashInput::Held);
+        assert_eq!(setup.bench.api.count("POST PerconaPGCluster"), 0);
+
+        // Nobody pokes: it is looked for again and again.
+        setup.bench.api.heal();
+        pass(10.0).await;
+        assert_eq!(setup.bench.api.count("POST PerconaPGCluster"), 1);
+        assert_eq!(database(&setup).problem.expect("a problem").0, "PerconaNotReady");
+        let values = [("host", "h"), ("dbname", "d"), ("user", "u"), ("password", "p")];
+        setup.bench.api.put(Kind::Secret, secret("files-postgres-pguser-dittofs", &values));
+        setup.poke().await;
+        assert_eq!(setup.last_hash(), HashInput::Held, "the Secret alone is not enough");
+        assert_eq!(setup.last_fact_of_config(), ConfigFact::Valid { generation: 1 });
+        setup
+            .bench
+            .api
+            .change(Kind::PerconaPgCluster, CLUSTER, |cluster| cluster["status"] = json!({"state": "ready"}));
+        pass(10.0).await;
+        assert!(matches!(setup.last_hash(), HashInput::Hash(_)), "{:?}", setup.last_hash());
+        assert_eq!(database(&setup).problem, None);
+        assert_eq!(setup.bench.api.count("PUT PerconaPGCluster"), 0);
+        assert!(setup.bench.api.reasons().contains(&"PerconaNotReady".to_owned()));
     });
 }

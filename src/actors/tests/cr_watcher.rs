@@ -122,7 +122,7 @@ fn each_list_that_follows_tells_a_resync_and_no_object_that_did_not_change() {
         pass(700.0).await;
         let news = setup.sightings().split_off(before);
         assert!(news.iter().all(|what| *what == Sighting::Resync), "{news:?}");
-        assert_eq!(setup.resyncs() - resyncs, 6, "one for each kind");
+        assert_eq!(setup.resyncs() - resyncs, 7, "one for each kind");
         // What a lost event left behind is found by the next one.
         setup.scripts.lock().expect("no panic").entry("dittoservers".to_owned()).or_default().items =
             vec![server("lost", 7)];
@@ -187,6 +187,33 @@ fn an_event_is_told_by_the_server_that_it_concerns() {
 }
 
 #[test]
+fn of_a_pod_its_server_is_told_and_only_what_says_how_it_comes_up_is_kept() {
+    run(async {
+        let pod = |name: &str, owner| {
+            let mut pod = object(name, 11, owner);
+            pod["spec"] = json!({"containers": [{"name": "dittofs", "env": [{"name": "A", "value": "b"}]}]});
+            pod["status"] = json!({"phase": "Running", "podIP": "192.0.2.1"});
+            event("ADDED", &pod)
+        };
+        let pods = Script {
+            events: vec![
+                pod("files-0", Some(("StatefulSet", "files"))),
+                pod("theirs-0", Some(("ReplicaSet", "theirs"))),
+            ],
+            ..Script::default()
+        };
+        let setup = start(None, vec![("pods", pods)]);
+        pass(10.0).await;
+        let mut told = setup.sightings();
+        told.retain(|what| *what != Sighting::Resync);
+        assert_eq!(told, [Sighting::Pod(key("files"))]);
+        let kept = setup.bench.deps.caches.pods.get("team", "files-0").expect("kept");
+        assert_eq!((&kept["status"]["phase"], kept.get("spec")), (&json!("Running"), None));
+        assert!(kept["status"].get("podIP").is_none());
+    });
+}
+
+#[test]
 fn a_server_that_makes_no_sense_is_told_like_any_other() {
     run(async {
         let mut broken = server("broken", 2);
@@ -211,12 +238,12 @@ fn owned_kinds_are_asked_for_by_label_and_secrets_by_their_metadata_only() {
         pass(2.0).await;
         let mut asked = setup.server.asked();
         asked.retain(|request| request.path != Kind::DittoServer.discovery_path());
-        assert_eq!(asked.len(), 12, "a list and a watch for each of six kinds");
+        assert_eq!(asked.len(), 14, "a list and a watch for each of seven kinds");
         for request in asked {
             let plural = request.path.rsplit('/').next().unwrap_or_default().to_owned();
             assert!(request.path.contains("/namespaces/team/"), "{}", request.path);
             let labelled = request.query.contains("labelSelector=app%3Ddittofs-server");
-            let ours = ["statefulsets", "services", "configmaps", "persistentvolumeclaims"];
+            let ours = ["statefulsets", "services", "configmaps", "pods", "persistentvolumeclaims"];
             assert_eq!(labelled, ours.contains(&plural.as_str()), "{plural}");
             let metadata_only = request.accept.contains("as=PartialObjectMetadata");
             assert_eq!(metadata_only, ["configmaps", "secrets"].contains(&plural.as_str()), "{plural}");

@@ -7,8 +7,10 @@ mod port_reconciler;
 mod port_volumes;
 mod port_writes;
 mod service_failures;
+mod service_fields;
 mod service_reconciler;
 mod status_reporter;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ fn observed(adapters: &[(&str, u16, AdapterState)]) -> AdaptersObserved {
     });
     AdaptersObserved {
         adapters: Arc::new(adapters.collect()),
+        nfs: None,
         polled_at: None,
         cause: Cause::here(CauseKind::AdaptersObserved),
     }

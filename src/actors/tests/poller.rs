@@ -1,6 +1,7 @@
 //! AdapterPoller against the DittoFS stand-in, over real sockets and the scripted API server: pace and observations.
 
 mod accounts;
+mod errands;
 mod modes;
 mod pace;
 mod tls;
@@ -49,11 +50,12 @@ impl Bed {
         Self { bench, _stand_in: stand_in, server, observed, status, address }
     }
 
-    /// The same, after its first valid answer.
+    /// The same, after its first valid answer, and after the administrator's session that follows it.
     async fn polling() -> Self {
         let bed = Self::new().await;
         bed.poke();
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
+        eventually("the settings of nfs", || bed.observed.last().is_some_and(|told| told.nfs.is_some())).await;
         bed
     }
 
@@ -82,6 +84,11 @@ impl Bed {
 
     fn refused(&self) -> bool {
         matches!(self.fact(), Some(PollFact::Refused(_)))
+    }
+
+    /// The polls that found something new about the adapters; what else is told with them is not counted.
+    fn observations(&self) -> usize {
+        self.observed.got().iter().filter(|observed| observed.polled_at.is_some()).count()
     }
 
     /// The polls that came to an answer or gave up.

@@ -196,7 +196,12 @@ fn what_the_caches_have_of_stateful_set_and_pods_is_what_is_said() {
         let owner = json!([{"apiVersion": "dittofs.dittofs.com/v1alpha1", "kind": "DittoServer", "name": "files", "uid": "uid-files", "controller": true}]);
         let mut set = json!({"metadata": {"name": "files", "labels": {"app": "dittofs-server"}, "ownerReferences": owner},
             "spec": {}, "status": {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}});
-        bench.api.put(Kind::StatefulSet, set.clone());
+        let uid = bench.api.put(Kind::StatefulSet, set.clone())["metadata"]["uid"].clone();
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "files", "uid": uid, "controller": true}]);
+        let meta = json!({"name": "files-0", "labels": {"app": "dittofs-server"}, "ownerReferences": owner});
+        let conditions = json!([{"type": "Ready", "status": "True"}]);
+        bench.api.put(Kind::Pod, json!({"metadata": meta, "status": {"conditions": conditions}}));
         bench.sync();
         let address = start(&bench);
         address.do_send(report(Fact::Adapters(Arc::new(Vec::new()))));
@@ -281,5 +286,129 @@ fn changes_within_a_second_are_told_together_and_the_next_replace_them() {
         other.do_send(changed());
         pass(3.0).await;
         assert_eq!((summary(), bench.api.writes().len()), (json!("created Service c"), writes));
+    });
+}
+
+/// A StatefulSet of the server that wants one pod, and `pod` as its pod.
+fn with_pod(bench: &Bench, pod: Option<Value>) -> String {
+    let owner =
+        json!([{"apiVersion": "x/v1", "kind": "DittoServer", "name": "files", "uid": "uid-files", "controller": true}]);
+    let set = bench.api.find(Kind::StatefulSet, "files").unwrap_or_else(|| {
+        bench.api.put(
+            Kind::StatefulSet,
+            json!({
+                "metadata": {"name": "files", "labels": {"app": "dittofs-server"}, "ownerReferences": owner},
+                "spec": {"replicas": 1}, "status": {"replicas": 1},
+            }),
+        )
+    });
+    let uid = set["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    if bench.api.find(Kind::Pod, "files-0").is_some() {
+        bench.api.remove(Kind::Pod, "files-0");
+    }
+    if let Some(mut pod) = pod {
+        pod["metadata"]["name"] = json!("files-0");
+        pod["metadata"]["labels"]["app"] = json!("dittofs-server");
+        pod["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "files", "uid": uid, "controller": true}]);
+        bench.api.put(Kind::Pod, pod);
+    }
+    bench.sync();
+    uid
+}
+
+fn crashing() -> Value {
+    json!({"status": {
+        "phase": "Running", "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "containerStatuses": [{"name": "dittofs", "ready": false, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+    }})
+}
+
+fn failures(bench: &Bench) -> Vec<String> {
+    bench.api.events().into_iter().filter(|(reason, _)| reason == "ServerFailed").map(|(_, note)| note).collect()
+}
+
+#[test]
+fn a_server_that_fails_is_told_once_and_again_only_for_another_reason() {
+    run(async {
+        let bench = Bench::with_server();
+        with_pod(&bench, Some(crashing()));
+        let address = start(&bench);
+        for _ in 0..5 {
+            address.do_send(changed());
+            pass(2.0).await;
+            bench.sync();
+        }
+        assert_eq!(
+            (&status(&bench)["phase"], &condition(&bench, "Ready")["reason"]),
+            (&json!("Failed"), &json!("CrashLoopBackOff"))
+        );
+        assert_eq!(failures(&bench).len(), 1, "{:?}", failures(&bench));
+        assert!(failures(&bench)[0].starts_with("CrashLoopBackOff: container dittofs ends again and again: see what"));
+        // A reporter that was started anew reads what its predecessor wrote.
+        drop(address);
+        let address = start(&bench);
+        address.do_send(changed());
+        pass(2.0).await;
+        assert_eq!(failures(&bench).len(), 1);
+        bench.edit(|spec| spec["ports"] = json!({"nfs": 0}));
+        address.do_send(changed());
+        pass(2.0).await;
+        let told = failures(&bench);
+        assert!(told.len() == 2 && told[1].starts_with("SpecInvalid: spec.ports.nfs is 0"), "{told:?}");
+    });
+}
+
+#[test]
+fn a_missing_pod_is_looked_into_after_a_while_and_then_each_half_minute() {
+    run(async {
+        let bench = Bench::with_server();
+        let uid = with_pod(&bench, None);
+        let quota =
+            "create Pod files-0 in StatefulSet files failed error: pods \"files-0\" is forbidden: exceeded quota: q";
+        bench.api.mishap("another", "of another StatefulSet", "2096-01-01T00:00:09Z");
+        bench.api.mishap(&uid, quota, "2096-01-01T00:00:00Z");
+        let lists = || bench.api.lists_of_events();
+        let address = start(&bench);
+        address.do_send(changed());
+        pass(1.9).await;
+        assert_eq!((&status(&bench)["phase"], lists()), (&json!("Pending"), 0), "one may be on its way");
+        pass(2.0).await;
+        assert_eq!((&status(&bench)["phase"], lists()), (&json!("Failed"), 1));
+        assert_eq!(condition(&bench, "Ready")["reason"], "QuotaExceeded");
+        for _ in 0..100 {
+            pass(1.0).await;
+            address.do_send(changed());
+        }
+        assert!((3..=5).contains(&lists()), "{} LISTs in 100 s", lists());
+        assert_eq!(failures(&bench).len(), 1);
+        let now = k8s_openapi::jiff::Timestamp::now().to_string();
+        let scheduled = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": now}]);
+        with_pod(&bench, Some(json!({"status": {"conditions": scheduled}})));
+        address.do_send(changed());
+        pass(2.0).await;
+        let before = lists();
+        assert_eq!(status(&bench)["phase"], "Pending");
+        pass(100.0).await;
+        assert_eq!(lists(), before, "there is a pod");
+    });
+}
+
+#[test]
+fn an_event_about_a_pod_before_the_last_one_is_no_reason() {
+    run(async {
+        let bench = Bench::with_server();
+        let uid = with_pod(&bench, Some(crashing()));
+        bench.api.mishap(&uid, "create Pod files-0 failed error: exceeded quota: q", "2020-01-01T00:00:00Z");
+        let address = start(&bench);
+        address.do_send(changed());
+        pass(2.0).await;
+        with_pod(&bench, None);
+        address.do_send(changed());
+        pass(10.0).await;
+        assert_eq!((&status(&bench)["phase"], bench.api.lists_of_events()), (&json!("Pending"), 1));
+        bench.api.mishap(&uid, "create Pod files-0 failed error: exceeded quota: q", "2096-01-01T00:00:00Z");
+        pass(32.0).await;
+        assert_eq!(status(&bench)["phase"], "Failed");
     });
 }

@@ -3,6 +3,8 @@
 //! Its watcher sees nothing: the tests fill the caches and say what was seen. The servers have no replicas, so that
 //! nothing is polled, but where a test is about the poller.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -11,6 +13,7 @@ use crate::actors::heart::Standstill;
 use crate::actors::testing::api::Fault;
 use crate::actors::testing::{Bench, ditto_server, eventually, pass, run, silent_client};
 use crate::cluster::{Kind, WatchPolicy};
+use crate::crd::FINALIZER;
 use crate::debug::Debug;
 
 /// Panics whoever gets it.
@@ -548,20 +551,243 @@ fn a_resync_looks_at_everything_and_heals_what_a_lost_event_left_behind() {
     });
 }
 
+const THEIRS: &str = "example.com/theirs";
+
+impl Setup {
+    /// Changes a server as somebody else would, and has it seen.
+    fn change(&self, name: &'static str, change: impl FnOnce(&mut Value)) {
+        self.bench.api.change(Kind::DittoServer, name, change);
+        self.bench.sync();
+        self.see(Sighting::Server(key(name)));
+    }
+
+    fn finalizers(&self, name: &str) -> Value {
+        self.bench.api.get(Kind::DittoServer, name)["metadata"]["finalizers"].clone()
+    }
+
+    /// Writes of the finalizers so far.
+    fn finalizer_writes(&self, name: &str) -> usize {
+        let patches = self.bench.api.requests(&format!("PATCH DittoServer {name}"));
+        patches.iter().filter(|asked| asked.content_type == "application/json-patch+json").count()
+    }
+
+    /// Gives the server a pod, and an account that was made at some time.
+    fn inhabited(&self, name: &'static str) {
+        self.bench.api.change(Kind::StatefulSet, name, |set| set["status"] = json!({"replicas": 1}));
+        let owner = json!([{"uid": format!("uid-{name}"), "controller": true}]);
+        let secret = format!("{name}-operator-credentials");
+        let metadata = json!({"name": secret, "ownerReferences": owner});
+        self.bench.api.put(Kind::Secret, json!({"metadata": metadata, "data": {"password": "eA=="}}));
+        self.bench.sync();
+    }
+
+    fn told(&self, reason: &str) -> Vec<String> {
+        let events = self.bench.api.events();
+        events.into_iter().filter(|(known, _)| known == reason).map(|(_, note)| note).collect()
+    }
+}
+
+fn deleted(server: &mut Value) {
+    server["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+}
+
 #[test]
-fn the_go_operators_finalizer_is_released_and_others_stay() {
+fn every_live_server_gets_our_finalizer_once_beside_those_of_others() {
+    run(async {
+        let setup = Setup::new(&["files"]).await;
+        assert_eq!(setup.finalizers("files"), json!([FINALIZER]));
+        assert_eq!(setup.finalizer_writes("files"), 1);
+        let mut other = stopped("other");
+        other["metadata"]["finalizers"] = json!([THEIRS]);
+        setup.bench.api.put(Kind::DittoServer, other);
+        // Somebody changes it in between, twice; then the API server is out of order.
+        let race = || {
+            Box::new(|server: &mut Value| {
+                server["metadata"]["labels"] = json!({"a": server["metadata"]["resourceVersion"]})
+            })
+        };
+        setup.bench.api.fail(2, "PATCH DittoServer other", Fault::Raced(race()));
+        setup.bench.api.fail(2, "PATCH DittoServer other", Fault::Status(500, "InternalError"));
+        setup.bench.sync();
+        setup.see(Sighting::Server(key("other")));
+        for _ in 0..5 {
+            setup.rest().await;
+        }
+        assert_eq!(setup.finalizers("other"), json!([THEIRS, FINALIZER]));
+        let written = setup.finalizer_writes("other");
+        setup.see(Sighting::Resync);
+        setup.rest().await;
+        assert_eq!(setup.finalizer_writes("other"), written);
+
+        // One that carries it already, one that is being deleted, and one whose spec is bad are left as they are.
+        let mut known = stopped("known");
+        known["metadata"]["finalizers"] = json!([FINALIZER, THEIRS]);
+        let mut leaving = stopped("leaving");
+        leaving["metadata"]["finalizers"] = json!([THEIRS]);
+        deleted(&mut leaving);
+        let mut broken = stopped("broken");
+        broken["spec"]["replicas"] = json!("many");
+        for server in [known, leaving, broken] {
+            setup.bench.api.put(Kind::DittoServer, server);
+        }
+        setup.bench.sync();
+        for name in ["known", "leaving", "broken"] {
+            setup.see(Sighting::Server(key(name)));
+        }
+        setup.rest().await;
+        assert_eq!(["known", "leaving", "broken"].map(|name| setup.finalizer_writes(name)), [0, 0, 0]);
+    });
+}
+
+#[test]
+fn who_takes_our_finalizer_off_again_and_again_meets_growing_pauses() {
+    run(async {
+        let setup = Setup::new(&["files"]).await;
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            setup.change("files", |server| server["metadata"]["finalizers"] = json!([]));
+            let start = Instant::now();
+            let end = start + Duration::from_mins(3);
+            while setup.finalizers("files") != json!([FINALIZER]) && Instant::now() < end {
+                pass(0.25).await;
+                setup.bench.sync();
+            }
+            waits.push(start.elapsed().as_secs());
+            setup.see(Sighting::Server(key("files")));
+            pass(0.1).await;
+        }
+        assert!(waits[4] >= 10 && waits[4] < 60, "{waits:?}");
+        assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]), "{waits:?}");
+    });
+}
+
+#[test]
+fn a_server_without_a_pod_is_released_at_once_and_the_finalizers_of_others_stay() {
     run(async {
         let setup = Setup::new(&["files"]).await;
         setup.bench.api.fail(2, "PATCH DittoServer", Fault::Status(500, "InternalError"));
-        setup.bench.api.change(Kind::DittoServer, "files", |server| {
-            server["metadata"]["finalizers"] = json!(["example.com/theirs", GO_FINALIZER]);
-            server["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        setup.change("files", |server| {
+            server["metadata"]["finalizers"] = json!([THEIRS, FINALIZER]);
+            deleted(server);
         });
-        setup.bench.sync();
+        setup.rest().await;
+        assert_eq!(setup.finalizers("files"), json!([THEIRS]));
+        assert_eq!(setup.told("Deleting").len(), 1);
+        assert!(setup.told("CleanupTimeout").is_empty());
+        let before = setup.asked();
         setup.see(Sighting::Server(key("files")));
         setup.rest().await;
-        let server = setup.bench.api.get(Kind::DittoServer, "files");
-        assert_eq!(server["metadata"]["finalizers"], json!(["example.com/theirs"]));
+        assert!(
+            setup.asked_after(before).iter().all(|name| !name.starts_with("PATCH DittoServer")),
+            "released is released"
+        );
+    });
+}
+
+#[test]
+fn an_account_that_cannot_be_removed_is_given_up_a_minute_after_the_first_attempt() {
+    run(async {
+        let setup = Setup::new(&["files"]).await;
+        setup.inhabited("files");
+        setup.bench.api.fail(usize::MAX, "GET Secret files-operator-credentials", Fault::Status(500, "InternalError"));
+        setup.change("files", deleted);
+        let start = Instant::now();
+        while setup.bench.api.find(Kind::DittoServer, "files").is_some() {
+            assert!(start.elapsed() < Duration::from_mins(2), "never");
+            pass(0.5).await;
+        }
+        let took = start.elapsed().as_secs_f64();
+        assert!((59.0..63.0).contains(&took), "{took}");
+        let attempts = setup.bench.api.count("GET Secret files-operator-credentials");
+        assert!((7..=12).contains(&attempts), "{attempts}");
+        let told = setup.told("CleanupTimeout");
+        assert!(told.len() == 1 && told[0].contains("the operator's account at the server"), "{told:?}");
+    });
+}
+
+#[test]
+fn a_poller_that_dies_while_it_cleans_up_is_asked_again_and_a_pod_that_goes_ends_the_waiting() {
+    run(async {
+        let setup = Setup::new(&["files"]).await;
+        setup.inhabited("files");
+        let read = "GET Secret files-operator-credentials";
+        setup.bench.api.fail(usize::MAX, read, Fault::Hang);
+        setup.change("files", deleted);
+        eventually("it is asked", || setup.bench.api.count(read) == 1).await;
+        setup.supervisor.do_send(Hit("files", Role::AdapterPoller));
+        eventually("its successor is asked", || setup.bench.api.count(read) == 2).await;
+        assert!(setup.bench.api.find(Kind::DittoServer, "files").is_some());
+        setup.bench.api.change(Kind::StatefulSet, "files", |set| set["status"] = json!({"replicas": 0}));
+        setup.bench.sync();
+        setup.see(Sighting::StatefulSet(key("files")));
+        eventually("it is released", || setup.bench.api.find(Kind::DittoServer, "files").is_none()).await;
+        assert!(setup.told("CleanupTimeout").is_empty());
+    });
+}
+
+#[test]
+fn an_account_that_was_never_made_is_not_asked_for() {
+    run(async {
+        let setup = Setup::new(&["files"]).await;
+        setup.inhabited("files");
+        setup.bench.api.remove(Kind::Secret, "files-operator-credentials");
+        setup.change("files", deleted);
+        eventually("it is released", || setup.bench.api.find(Kind::DittoServer, "files").is_none()).await;
+        assert_eq!(setup.bench.api.count("GET Secret files-operator-credentials"), 1);
+    });
+}
+
+#[test]
+fn nothing_of_a_paused_server_is_written_but_its_status_and_the_end_of_the_pause_brings_it_at_once() {
+    run(async {
+        let setup = Setup::new(&["files"]).await;
+        let paused = |value: Value| {
+            move |server: &mut Value| server["metadata"]["annotations"] = json!({"dittofs.io/paused": value})
+        };
+        setup.change("files", paused(json!("true")));
+        setup.rest().await;
+        let before = setup.asked();
+        setup.change("files", |server| {
+            server["spec"]["service"] = json!({"type": "NodePort"});
+            server["spec"]["image"] = json!("dittofs:2");
+            server["metadata"]["finalizers"] = json!([]);
+        });
+        setup.bench.api.remove(Kind::Service, "files-headless");
+        setup.bench.sync();
+        setup.see(Sighting::Service(key("files")));
+        for _ in 0..20 {
+            setup.rest().await;
+        }
+        let mut written = distinct(setup.asked_after(before));
+        written.retain(|name| !name.starts_with("GET "));
+        assert_eq!(written, ["PATCH DittoServer files"]);
+        assert_eq!(setup.finalizers("files"), json!([]));
+        let status = setup.bench.api.get(Kind::DittoServer, "files")["status"].clone();
+        let conditions = status["conditions"].as_array().expect("conditions");
+        let message = conditions.iter().find(|made| made["type"] == "Paused").expect("Paused")["message"].to_string();
+        for part in [
+            "replace Service files-api",
+            "NodePort",
+            "create Service files-headless",
+            "replace StatefulSet files",
+            "dittofs:2",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+        assert_eq!(status["observedGeneration"], 1, "nothing of it is applied");
+        assert!(setup.told("ReconcileFailed").is_empty());
+
+        let start = Instant::now();
+        setup.change("files", paused(json!("false")));
+        eventually("it is done", || setup.bench.api.find(Kind::Service, "files-headless").is_some()).await;
+        eventually("it is done", || setup.bench.api.get(Kind::Service, "files-file")["spec"]["type"] == "NodePort")
+            .await;
+        assert!(start.elapsed() < Duration::from_secs(2), "at once");
+        setup.rest().await;
+        assert_eq!(setup.finalizers("files"), json!([FINALIZER]));
+        let status = setup.bench.api.get(Kind::DittoServer, "files")["status"].clone();
+        assert_eq!(status["observedGeneration"], 2);
+        assert!(!status["conditions"].to_string().contains("\"Paused\""), "{status}");
     });
 }
 

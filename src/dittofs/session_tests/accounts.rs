@@ -253,12 +253,96 @@ async fn another_failure_of_the_server_replaces_no_password() {
 async fn a_refused_administrator_is_told_apart() {
     let mut bed = Bed::new().await;
     bed.server.lock().admin_password = "changed on the server".to_owned();
-    for _ in 0..2 {
+    let mut texts = HashSet::new();
+    for asked in [&[ADMIN_LOGIN, HEALTH][..], &[HEALTH]] {
         let error = bed.poll().await.expect_err("no poll");
         assert_eq!((error.category(), error.problem()), ("admin-unauthorized", super::super::super::Problem::Auth));
-        assert_eq!(bed.events(), [ADMIN_LOGIN]);
+        assert_eq!(bed.events(), asked);
+        texts.insert(error.to_string());
     }
+    assert_eq!(texts.len(), 1, "the same failure has the same text: {texts:?}");
     assert_eq!(bed.vault.writes(), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_operator_and_administrator_is_asked_with_growing_pauses() {
+    let mut bed = Bed::logged_in().await;
+    bed.server.revoke(true, true);
+    bed.server.lock().users.insert("k8s-operator".to_owned(), "changed on the server".to_owned());
+    bed.server.lock().admin_password = "changed on the server".to_owned();
+    let mut asked = Vec::new();
+    for second in 0..1000 {
+        bed.poll_after(Duration::from_secs(second) + Duration::from_millis(1)).await.expect_err("no poll");
+        let events = bed.events();
+        let logins = events.iter().filter(|event| event.starts_with("POST /auth/login")).count();
+        assert!(logins == 0 || logins == 2, "{events:?}");
+        if logins > 0 {
+            asked.push(second);
+        }
+    }
+    assert_eq!(asked, [0, 10, 30, 70, 150, 310, 610, 910]);
+    bed.server.lock().admin_password = "canary-admin-password".to_owned();
+    assert!(bed.poll_after(Duration::from_secs(1300)).await.expect("a poll").provisioned);
+    assert_eq!(bed.poll_after(Duration::from_secs(1301)).await.expect("a poll").adapters.len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_ends_when_a_secret_holds_something_else_and_not_when_it_was_only_touched() {
+    let refused = async || {
+        let mut bed = Bed::logged_in().await;
+        bed.server.revoke(true, true);
+        bed.server.lock().users.insert("k8s-operator".to_owned(), "canary-of-old".to_owned());
+        bed.server.lock().admin_password = "canary-new-admin".to_owned();
+        bed.poll().await.expect_err("no poll");
+        bed.server.take_events();
+        bed
+    };
+    let mut bed = refused().await;
+    bed.session.forget();
+    bed.poll().await.expect_err("the Secrets are as they were");
+    assert_eq!(bed.events(), [HEALTH]);
+
+    *bed.vault.admin.lock().expect("a lock") =
+        Some(AdminAccount { username: "admin".to_owned(), password: Sensitive::new("canary-new-admin") });
+    bed.poll().await.expect_err("nobody said so");
+    assert_eq!(bed.events(), [HEALTH]);
+    bed.session.forget();
+    assert!(bed.poll().await.expect("a poll").provisioned);
+
+    let mut bed = refused().await;
+    bed.vault.edit(|stored| stored.password = Sensitive::new("canary-of-old"));
+    bed.session.forget();
+    assert!(!bed.poll().await.expect("a poll").provisioned, "the operator's own password was put right");
+    assert_eq!(bed.events(), [LIST, REFRESH, LOGIN, LIST, STORE_TOKENS], "with the tokens that stand there");
+}
+
+#[tokio::test]
+async fn a_refusal_ends_with_the_server_that_refused() {
+    for seen_by_kubernetes in [false, true] {
+        let mut bed = Bed::new().await;
+        bed.server.lock().admin_password = "changed on the server".to_owned();
+        bed.poll().await.expect_err("no poll");
+        bed.server.lock().admin_password = "canary-admin-password".to_owned();
+        bed.poll().await.expect_err("nobody knows");
+        if seen_by_kubernetes {
+            bed.session.server_is_new(Instant::now());
+        } else {
+            bed.server.lock().started = "2026-11-22T00:00:00Z".to_owned();
+        }
+        bed.poll().await.expect("a poll");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_was_switched_off_is_not_set_up_again_and_again() {
+    let mut bed = Bed::logged_in().await;
+    bed.server.revoke(true, true);
+    bed.server.lock().accounts_off = true;
+    for asked in [&[LIST, REFRESH, LOGIN, ADMIN_LOGIN, CREATE, RESET, LOGIN, HEALTH][..], &[HEALTH], &[HEALTH]] {
+        let error = bed.poll().await.expect_err("no poll");
+        assert_eq!(error.category(), "unauthorized", "{error}");
+        assert_eq!(bed.events(), asked);
+    }
 }
 
 #[tokio::test]

@@ -187,5 +187,6 @@ const REFRESH: &str = "POST /auth/refresh";
 const CREATE: &str = "POST /users k8s-operator";
 const RESET: &str = "POST /users/k8s-operator/password";
 const LIST: &str = "GET /adapters";
+const HEALTH: &str = "GET /team-a/files/health";
 const STORE_PASSWORD: &str = "store password";
 const STORE_TOKENS: &str = "store tokens";

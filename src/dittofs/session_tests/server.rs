@@ -60,6 +60,10 @@ pub(super) struct State {
     /// Requests of all kinds and writes of the vault, in order.
     pub(super) events: Vec<String>,
     pub(super) redirect_to: String,
+    /// Nobody but the administrator is let in.
+    pub(super) accounts_off: bool,
+    /// `started_at` of the server's health.
+    pub(super) started: String,
     tokens: u32,
 }
 
@@ -98,6 +102,8 @@ impl Server {
             log: Vec::new(),
             events: Vec::new(),
             redirect_to: "http://127.0.0.1:9/".to_owned(),
+            accounts_off: false,
+            started: "2026-11-21T14:36:45Z".to_owned(),
             tokens: 0,
         };
         let server = Self { state: Arc::new(Mutex::new(state)), base: Url::parse(&base).expect("a URL") };
@@ -279,7 +285,8 @@ impl State {
             "POST /auth/login" => {
                 let (name, password) = (text("username"), text("password"));
                 let right = if name == "admin" { Some(&self.admin_password) } else { self.users.get(&name) };
-                if right == Some(&password) { self.tokens(&name) } else { from_record("login-wrong-password") }
+                let off = self.accounts_off && name != "admin";
+                if right == Some(&password) && !off { self.tokens(&name) } else { from_record("login-wrong-password") }
             }
             "POST /auth/refresh" => match text("refresh_token") {
                 token if self.refresh.contains(&token) => self.tokens("k8s-operator"),
@@ -288,6 +295,11 @@ impl State {
             "GET /adapters" if bearer.is_empty() => from_record("list-adapters-no-token"),
             "GET /adapters" if !self.access.contains(bearer) => from_record("list-adapters-garbage-token"),
             "GET /adapters" => plain(200, "application/json", self.adapters.to_string().as_bytes()),
+            "GET /team-a/files/health" => {
+                let (status, content_type, mut body) = recorded("health");
+                body["data"]["started_at"] = json!(self.started);
+                plain(status, &content_type, body.to_string().as_bytes())
+            }
             _ if !is_admin => from_record("nfs-settings-operator"),
             "POST /users" if self.users.contains_key(&text("username")) => from_record("create-operator-again"),
             "POST /users" if text("password").len() < self.password_min => from_record("create-operator-weak-password"),

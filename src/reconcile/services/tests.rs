@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::object::{Decision, decide};
 use super::*;
-use crate::fixtures::{everything, server};
-use crate::reconcile::ServiceType;
+use crate::fixtures::{everything, server, service_settings};
+use crate::reconcile::{ServiceSettings, ServiceType};
 
 fn adapter(adapter_type: &str, port: u16, state: AdapterState) -> ObservedAdapter {
     ObservedAdapter { adapter_type: adapter_type.to_owned(), port, state }
@@ -20,13 +20,14 @@ fn running(adapters: &[(&str, u16)]) -> Vec<ObservedAdapter> {
 /// One server and what is in its namespace.
 struct Namespace {
     server: ValidatedServer,
+    nfs: Option<NfsPorts>,
     live: Vec<Arc<Value>>,
     made: u32,
 }
 
 impl Namespace {
     fn new(server: ValidatedServer) -> Self {
-        Self { server, live: vec![], made: 0 }
+        Self { server, nfs: None, live: vec![], made: 0 }
     }
 
     /// The static Services and those of `adapters`.
@@ -37,7 +38,7 @@ impl Namespace {
     }
 
     fn plan(&self, adapters: Option<&[ObservedAdapter]>) -> ServicePlan {
-        plan_services(&self.server, adapters, &self.live)
+        plan_services(&self.server, adapters, self.nfs, &self.live)
     }
 
     /// Does what the plan says; what was written, as `+name`, `~name`, `-name`. That the `-file` Service follows the
@@ -182,12 +183,65 @@ fn type_and_annotations_follow_the_user_and_foreign_fields_survive() {
     let annotations = &after["metadata"]["annotations"];
     assert_eq!((&annotations["ours"], &annotations["cloud"]), (&json!("3"), &json!("theirs")));
     assert_eq!((annotations.get("old"), &after["spec"]["type"]), (None, &json!("NodePort")));
-    for path in ["/metadata/finalizers", "/metadata/labels", "/spec/loadBalancerClass", "/spec/healthCheckNodePort"] {
+    assert_eq!(after["spec"].get("loadBalancerClass"), None, "refused on anything but a load balancer");
+    for path in ["/metadata/finalizers", "/metadata/labels", "/spec/healthCheckNodePort"] {
         assert_eq!(after.pointer(path), before.pointer(path), "{path}");
     }
     namespace.server.adapter_services.annotations.clear();
     namespace.reconcile(Some(&seen));
     assert_eq!(namespace.get("files-adapter-nfs").unwrap()["metadata"]["annotations"].get("ours"), None);
+}
+
+#[test]
+fn a_field_that_is_taken_out_goes_and_one_that_others_set_stays() {
+    let seen = running(&[("nfs", 12049), ("smb", 1445)]);
+    let mut namespace = Namespace::new(server("files").build());
+    namespace.server.api_service = service_settings("api");
+    namespace.server.file_service = service_settings("file");
+    namespace.server.per_adapter.insert("nfs".into(), service_settings("nfs"));
+    namespace.reconcile(Some(&seen));
+    let with_fields = [("files-api", "api"), ("files-file", "file"), ("files-adapter-nfs", "nfs")];
+    for (name, mark) in with_fields {
+        let service = namespace.get(name).unwrap();
+        assert_eq!(service["spec"]["loadBalancerClass"], format!("example.com/{mark}"));
+        assert_eq!(service["metadata"]["labels"][format!("example.com/team-{mark}")], format!("{mark}-team"));
+        assert_eq!(service["spec"]["loadBalancerSourceRanges"], json!(["192.0.2.0/24", "2001:db8::/32"]));
+        assert_eq!(service["spec"]["externalTrafficPolicy"], "Local");
+    }
+    namespace.edit("files-adapter-smb", |service| {
+        service["spec"]["loadBalancerSourceRanges"] = json!(["198.51.100.0/24"]);
+        service["spec"]["externalTrafficPolicy"] = json!("Local");
+        service["metadata"]["labels"]["theirs"] = json!("kept");
+    });
+    namespace.edit("files-api", |service| service["metadata"]["labels"]["theirs"] = json!("kept"));
+    assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "what is left unset is left to others");
+
+    namespace.server.api_service = ServiceSettings::default();
+    namespace.server.file_service = ServiceSettings::default();
+    namespace.server.per_adapter.clear();
+    let wrote = namespace.reconcile(Some(&seen));
+    assert_eq!(wrote, ["~files-api", "~files-adapter-nfs"]);
+    for (name, mark) in with_fields {
+        let service = namespace.get(name).unwrap();
+        for field in ["loadBalancerSourceRanges", "externalTrafficPolicy"] {
+            assert_eq!(service["spec"].get(field), None, "{name}");
+        }
+        assert_eq!(service["metadata"]["labels"].get(format!("example.com/team-{mark}")), None, "{name}");
+        assert_eq!(service["metadata"]["annotations"].get(format!("example.com/note-{mark}")), None, "{name}");
+    }
+    assert_eq!(namespace.get("files-api").unwrap()["metadata"]["labels"]["theirs"], "kept");
+    assert_eq!(namespace.get("files-adapter-smb").unwrap()["metadata"]["labels"]["theirs"], "kept");
+}
+
+#[test]
+fn of_two_adapters_that_would_have_one_service_the_first_keeps_it_and_the_other_is_told() {
+    let mut namespace = Namespace::with(&[]);
+    let seen = running(&[("A", 7001), ("a-x559a", 7002), ("nfs", 12049)]);
+    assert_eq!(namespace.reconcile(Some(&seen)), ["+files-adapter-a-x559a", "+files-adapter-nfs"]);
+    assert_eq!(namespace.get("files-adapter-a-x559a").unwrap()["spec"]["ports"][0]["port"], 7001);
+    assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "and no fight");
+    let told: Vec<String> = namespace.plan(Some(&seen)).ensure.into_iter().flat_map(|ensure| ensure.short).collect();
+    assert_eq!(told, ["adapter \"a-x559a\" would need a Service of the same name, and has none"]);
 }
 
 #[test]
@@ -306,4 +360,59 @@ fn what_is_deleted_by_hand_comes_back() {
         namespace.live.retain(|service| meta(service, "name") != name);
         assert_eq!(namespace.reconcile(Some(&running(&[("nfs", 12049)]))), [format!("+{name}")]);
     }
+}
+
+/// Name, protocol, port and target of each port of the NFS adapter's Service.
+fn nfs_ports_of(namespace: &Namespace) -> Vec<String> {
+    let ports = namespace.get("files-adapter-nfs").expect("the Service")["spec"]["ports"].as_array().unwrap().clone();
+    let text = |port: &Value| {
+        let name = port["name"].as_str().unwrap();
+        format!("{name} {} {}→{}", port["protocol"].as_str().unwrap(), port["port"], port["targetPort"])
+    };
+    ports.iter().map(text).collect()
+}
+
+#[test]
+fn the_nfs_service_has_the_further_ports_that_the_server_has_switched_on_and_no_others() {
+    let mut namespace = Namespace::with(&[("nfs", 12049), ("smb", 1445)]);
+    let seen = running(&[("nfs", 12049), ("smb", 1445)]);
+    let own = "adapter-nfs TCP 12049→12049";
+    let portmap = ["portmap TCP 111→10111", "portmap-udp UDP 111→10111"];
+    let udp = "adapter-nfs-udp UDP 12049→12049";
+    assert_eq!(nfs_ports_of(&namespace), [own], "nothing is known");
+    for (portmapper, with_udp, ports) in [
+        (None, false, vec![own]),
+        (Some(10111), false, vec![own, portmap[0], portmap[1]]),
+        (Some(10111), true, vec![own, portmap[0], portmap[1], udp]),
+        (None, true, vec![own, udp]),
+        (None, false, vec![own]),
+    ] {
+        namespace.nfs = Some(NfsPorts { portmapper, udp: with_udp });
+        namespace.reconcile(Some(&seen));
+        assert_eq!(nfs_ports_of(&namespace), ports);
+        assert_eq!(namespace.reconcile(Some(&seen)), [""; 0], "and then nothing differs");
+        assert_eq!(namespace.get("files-adapter-smb").unwrap()["spec"]["ports"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn settings_that_are_not_known_take_no_port_away_and_udp_follows_the_adapter() {
+    let mut namespace = Namespace::with(&[("nfs", 12049)]);
+    namespace.nfs = Some(NfsPorts { portmapper: Some(10111), udp: true });
+    namespace.reconcile(Some(&running(&[("nfs", 12049)])));
+    let before = nfs_ports_of(&namespace);
+    assert_eq!(before.len(), 4);
+    namespace.nfs = None;
+    assert_eq!(namespace.reconcile(Some(&running(&[("nfs", 12049)]))), [""; 0]);
+    // On its way, whatever the settings say by now.
+    namespace.nfs = Some(NfsPorts::default());
+    assert_eq!(namespace.reconcile(Some(&[adapter("nfs", 13049, AdapterState::Passage)])), [""; 0]);
+    assert_eq!(nfs_ports_of(&namespace), before);
+    namespace.nfs = None;
+    namespace.reconcile(Some(&running(&[("nfs", 13049)])));
+    let mut moved: Vec<String> = before.iter().map(|port| port.replace("12049", "13049")).collect();
+    let mut now = nfs_ports_of(&namespace);
+    moved.sort();
+    now.sort();
+    assert_eq!(now, moved);
 }

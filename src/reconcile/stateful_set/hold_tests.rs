@@ -307,3 +307,47 @@ fn a_pod_that_outlived_its_stateful_set_and_differs_is_not_held() {
     let object = created(&sim, &orphan);
     assert_eq!(object["spec"]["updateStrategy"]["rollingUpdate"]["partition"], 1, "as it is, it is");
 }
+
+#[test]
+fn a_restart_that_is_asked_for_rolls_once_with_what_is_held_and_its_removal_rolls_nothing() {
+    for mut sim in [Sim::running(files()), Sim::held(files())] {
+        let declared = sim.declared();
+        sim.server.restart_at = Some("2026-11-22T03:00:00Z".to_owned());
+        assert!(matches!(&sim.settle()[..], [Plan::Replace { rolls: true, deferred: false, .. }]));
+        assert_eq!((sim.starts, sim.is_held(), sim.pod_declares()), (2, false, declared.clone()));
+        assert_eq!(sim.plan(), NOTHING);
+        // kubectl's own restart stands beside it.
+        sim.rollout_restart("now");
+        sim.settle();
+        assert_eq!(sim.starts, 3);
+        assert_eq!(sim.template()["metadata"]["annotations"]["dittofs.io/restart-at"], "2026-11-22T03:00:00Z");
+
+        sim.server.restart_at = None;
+        assert_eq!(sim.plan(), NOTHING, "taken out");
+        sim.hash = hash("h2");
+        sim.settle();
+        assert_eq!(sim.starts, 4);
+        assert_eq!(super::restart_at(sim.live()), Some("2026-11-22T03:00:00Z"), "it stays through later writes");
+        assert_eq!(sim.template()["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"], "now");
+        sim.server.restart_at = Some("2026-11-22T03:00:00Z".to_owned());
+        assert_eq!(sim.plan(), NOTHING, "the same value asks for nothing new");
+        sim.server.restart_at = Some("again".to_owned());
+        sim.settle();
+        assert_eq!((sim.starts, sim.plan()), (5, NOTHING));
+    }
+}
+
+#[test]
+fn a_restart_waits_for_a_secret_that_is_missing_and_costs_a_stopped_server_nothing() {
+    let mut sim = Sim::running(files());
+    sim.hash = HashInput::Held;
+    sim.server.restart_at = Some("now".to_owned());
+    assert_eq!(sim.plan(), NOTHING);
+    sim.hash = hash("h1");
+    sim.server.replicas = 0;
+    sim.settle();
+    assert_eq!(sim.starts, 1);
+    sim.server.replicas = 1;
+    sim.settle();
+    assert_eq!((sim.starts, sim.plan()), (2, NOTHING));
+}

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixtures::server;
+use crate::reconcile::pod::Why;
 
 const EARLIER: &str = "2026-01-01T00:00:00Z";
 const NOW: &str = "2026-02-02T00:00:00Z";
@@ -14,15 +15,20 @@ const NOW: &str = "2026-02-02T00:00:00Z";
 struct World {
     generation: i64,
     deleting: bool,
+    deletion: Option<&'static str>,
+    paused: Option<Vec<String>>,
     server: Result<ValidatedServer, String>,
     config: Option<ConfigFact>,
+    database: Option<DatabaseFact>,
     poll: Option<PollFact>,
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
     volumes: Option<VolumesFact>,
     claims: Option<Vec<Arc<Value>>>,
+    snapshots: Option<SnapshotsFact>,
     set: Option<Value>,
+    pod: Option<Value>,
     live: Vec<Arc<Value>>,
     warnings: Vec<String>,
     previous: Option<Value>,
@@ -40,7 +46,7 @@ fn set(pods: i64, update: &str) -> Value {
 fn service(adapter: &str, port: u16, ingress: &Value) -> Arc<Value> {
     Arc::new(json!({
         "metadata": {"name": format!("files-adapter-{adapter}")},
-        "spec": {"ports": [{"port": port}]},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port}]},
         "status": {"loadBalancer": {"ingress": ingress}},
     }))
 }
@@ -61,15 +67,20 @@ fn healthy() -> World {
     World {
         generation: 3,
         deleting: false,
+        deletion: None,
+        paused: None,
         server: Ok(server("files").generation(3).build()),
         config: Some(ConfigFact::Valid { generation: 3 }),
+        database: None,
         poll: Some(PollFact::Answered),
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
         services: Some(ServicesFact { applied: Some(3), ..ServicesFact::default() }),
         volumes: Some(VolumesFact::default()),
         claims: Some(vec![claim("metadata", "10Gi", "10Gi"), claim("controlplane", "1Gi", "1Gi")]),
+        snapshots: None,
         set: Some(set(1, "r1")),
+        pod: None,
         live: vec![service("nfs", 12049, &json!([{"ip": "192.0.2.7"}]))],
         warnings: vec![],
         previous: None,
@@ -83,25 +94,37 @@ impl World {
     }
 
     fn derive_at(&self, now: &str) -> Value {
-        derive(Observed {
+        let status = derive(Observed {
             name: "files",
             generation: self.generation,
             deleting: self.deleting,
+            deletion: self.deletion,
+            paused: self.paused.as_deref(),
             server: self.server.as_ref().map_err(String::as_str),
             config: self.config.as_ref(),
+            database: self.database.as_ref(),
             poll: self.poll.as_ref(),
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
             services: self.services.as_ref(),
             volumes: self.volumes.as_ref(),
             claims: self.claims.as_deref(),
+            snapshots: self.snapshots.as_ref(),
             stateful_set: self.set.as_ref(),
+            pod: self.pod.as_ref().map_or(PodSeen::Unknown, |pod| {
+                pod["refused"].as_str().map_or(PodSeen::There(pod), |note| PodSeen::Absent(Some(note)))
+            }),
             live_services: &self.live,
             warnings: &self.warnings,
             change: None,
             previous: self.previous.as_ref(),
             now,
-        })
+        });
+        for condition in status["conditions"].as_array().unwrap() {
+            let (kind, reason) = (condition["type"].as_str().unwrap(), condition["reason"].as_str().unwrap());
+            assert!(reasons::is_known(kind, reason), "add {kind} {reason} to src/reconcile/status/reasons.rs");
+        }
+        status
     }
 
     fn derive(&self) -> Value {
@@ -114,6 +137,7 @@ impl World {
         self.with(|world| {
             world.previous = Some(before);
             (world.config, world.poll, world.adapters, world.ports, world.services) = (None, None, None, None, None);
+            world.snapshots = None;
         })
     }
 }
@@ -233,6 +257,14 @@ fn ready_is_true_only_when_everything_else_is() {
     let text = || "because-of-this".to_owned();
     let table: Vec<(&str, World)> = vec![
         ("being deleted", healthy().with(|w| w.deleting = true)),
+        (
+            "being deleted; not done yet",
+            healthy().with(|w| {
+                w.deleting = true;
+                w.deletion = Some("not done yet");
+                w.server = Err("bad".to_owned());
+            }),
+        ),
         ("0 of 1 replicas ready", healthy().with(|w| w.set.as_mut().unwrap()["status"]["readyReplicas"] = json!(0))),
         ("spec.replicas is 0", healthy().with(|w| w.server.as_mut().unwrap().replicas = 0)),
         ("generation 4 is not applied", healthy().with(|w| w.generation = 4)),
@@ -332,7 +364,7 @@ fn a_patch_says_what_differs_takes_out_what_went_and_leaves_what_is_not_ours() {
     assert_eq!(patch(Some(&status), &status), None);
     assert_eq!(patch(None, &status), Some(status.clone()));
     let mut stored = status.clone();
-    stored["perconaClusterName"] = json!("somebody else's");
+    stored["theirs"] = json!("somebody else's");
     assert_eq!(patch(Some(&stored), &status), None);
     let mut bare = status.clone();
     for field in ["configHash", "adapters"] {
@@ -340,7 +372,7 @@ fn a_patch_says_what_differs_takes_out_what_went_and_leaves_what_is_not_ours() {
     }
     let taken_out = patch(Some(&stored), &bare).expect("a difference");
     assert_eq!((&taken_out["configHash"], &taken_out["adapters"]), (&Value::Null, &Value::Null));
-    assert!(taken_out.as_object().unwrap().contains_key("configHash") && taken_out.get("perconaClusterName").is_none());
+    assert!(taken_out.as_object().unwrap().contains_key("configHash") && taken_out.get("theirs").is_none());
     let mut other = status.clone();
     other["readyReplicas"] = json!(0);
     assert!(patch(Some(&other), &status).is_some());
@@ -446,6 +478,28 @@ fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
 }
 
 #[test]
+fn an_endpoint_is_the_first_address_of_a_load_balancer() {
+    let endpoint = |kind: &str, ingress: Value| {
+        let mut nfs = service("nfs", 12049, &ingress);
+        Arc::make_mut(&mut nfs)["spec"]["type"] = json!(kind);
+        let status = healthy().with(|w| w.live = vec![nfs]).derive();
+        status["adapters"][0]["endpoint"].as_str().map(str::to_owned)
+    };
+    for (ingress, expected) in [
+        (json!([]), None),
+        (json!([{"ip": "192.0.2.1"}]), Some("192.0.2.1")),
+        (json!([{"ip": "2001:db8::1"}, {"ip": "192.0.2.1"}]), Some("2001:db8::1")),
+        (json!([{"hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ip": "", "hostname": "lb.example"}]), Some("lb.example")),
+        (json!([{"ipMode": "VIP"}, {"ip": "192.0.2.2"}]), Some("192.0.2.2")),
+    ] {
+        assert_eq!(endpoint("LoadBalancer", ingress.clone()).as_deref(), expected, "{ingress}");
+        assert_eq!(endpoint("NodePort", ingress.clone()), None, "an address that it had");
+        assert_eq!(endpoint("ClusterIP", ingress), None);
+    }
+}
+
+#[test]
 fn each_phase() {
     let table = vec![
         ("Running", healthy()),
@@ -477,6 +531,117 @@ fn a_message_is_bounded_and_does_not_grow_by_being_carried_over() {
     assert_eq!(patch(restarted.previous.as_ref(), &again), None);
 }
 
+/// A pod whose only container is as given; the note of a refusal instead of one stands for its absence.
+fn pod(ready: bool, container: &Value) -> Value {
+    let truth = if ready { "True" } else { "False" };
+    json!({
+        "metadata": {"name": "files-0", "creationTimestamp": EARLIER, "labels": {"controller-revision-hash": "r1"}},
+        "status": {"phase": "Running",
+            "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": EARLIER},
+                           {"type": "Ready", "status": truth, "lastTransitionTime": EARLIER}],
+            "containerStatuses": [container]},
+    })
+}
+
+fn waits(reason: &str) -> Value {
+    pod(false, &json!({"name": "dittofs", "ready": false, "state": {"waiting": {"reason": reason, "message": "m"}}}))
+}
+
+fn pods() -> impl Strategy<Value = Value> {
+    let runs = |since: &str| json!({"name": "dittofs", "ready": false, "state": {"running": {"startedAt": since}}});
+    let mut unschedulable = pod(false, &json!({}));
+    unschedulable["status"]["conditions"][0] =
+        json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": EARLIER});
+    let mut ending = pod(true, &runs(EARLIER));
+    ending["metadata"]["deletionTimestamp"] = json!(NOW);
+    prop::sample::select(vec![
+        pod(true, &json!({"name": "dittofs", "ready": true, "state": {"running": {"startedAt": EARLIER}}})),
+        pod(false, &runs(NOW)),
+        pod(false, &runs(EARLIER)),
+        waits("CrashLoopBackOff"),
+        waits("ImagePullBackOff"),
+        waits("ContainerCreating"),
+        unschedulable,
+        ending,
+        json!({"metadata": {"name": "files-0"}, "status": {"phase": "Failed", "reason": "Evicted"}}),
+        json!({"refused": "create Pod files-0 in StatefulSet files failed error: exceeded quota: q"}),
+        json!({"refused": "create Pod files-0 in StatefulSet files failed error: violates PodSecurity"}),
+    ])
+}
+
+#[test]
+fn a_pod_that_cannot_come_up_is_failed_with_its_reason_and_what_to_do() {
+    let down = |pod: Value| healthy().with(|w| (w.set, w.pod) = (Some(set(0, "r1")), Some(pod)));
+    let refusal = |words: &str| json!({"refused": format!("create Pod files-0 failed error: {words}")});
+    for (reason, words, pod) in [
+        ("CrashLoopBackOff", "kubectl logs --previous", waits("CrashLoopBackOff")),
+        ("ImagePullBackOff", "spec.image", waits("ErrImagePull")),
+        ("QuotaExceeded", "raise the ResourceQuota", refusal("exceeded quota: none")),
+        ("PodSecurityViolation", "spec.podSecurityContext", refusal("violates PodSecurity \"restricted\"")),
+        ("AdmissionDenied", "the policy that says so", refusal("is forbidden: no")),
+    ] {
+        let status = down(pod).derive();
+        assert_eq!(status["phase"], "Failed", "{reason}");
+        assert_eq!(says(&status, "Ready"), format!("False/{reason}"));
+        let message = condition_of(&status, "Ready")["message"].as_str().unwrap();
+        assert!(message.contains(words) && message.contains("0 of 1 replicas ready"), "{message}");
+    }
+    let starting = down(waits("ContainerCreating")).with(|w| {
+        w.pod.as_mut().unwrap()["status"]["conditions"][0] =
+            json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": NOW});
+    });
+    let status = starting.derive();
+    assert_eq!((&status["phase"], says(&status, "Ready")), (&json!("Pending"), "False/ConditionsNotMet".to_owned()));
+    let message = condition_of(&status, "Ready")["message"].as_str().unwrap();
+    assert!(message.starts_with("container dittofs is not started yet (ContainerCreating)"), "{message}");
+}
+
+#[test]
+fn a_pod_that_is_not_ready_counts_before_its_stateful_set_says_so() {
+    let lagging = healthy().with(|w| w.pod = Some(waits("CrashLoopBackOff"))).derive();
+    assert_eq!((&lagging["phase"], &lagging["readyReplicas"]), (&json!("Failed"), &json!(0)));
+    assert_eq!(says(&lagging, "Available"), "False/NoReplicasAvailable");
+    let stopped = healthy().with(|w| {
+        w.server.as_mut().unwrap().replicas = 0;
+        w.set = Some(set(0, "r1"));
+        w.pod = Some(waits("CrashLoopBackOff"));
+    });
+    assert_eq!(stopped.derive()["phase"], "Pending", "it has a pod still, and nobody wants it to come up");
+}
+
+#[test]
+fn a_rollout_names_its_revision_and_what_keeps_it_from_its_end() {
+    let progress = |world: World| condition_of(&world.derive(), "Progressing")["message"].as_str().unwrap().to_owned();
+    let rolling = || healthy().with(|w| w.set = Some(set(0, "r2")));
+    assert_eq!(progress(rolling()), "Rolling to r2");
+    let stale = rolling().with(|w| w.set.as_mut().unwrap()["metadata"]["generation"] = json!(9));
+    assert_eq!(progress(stale), "Rolling to a new revision");
+    let broken = rolling().with(|w| w.pod = Some(waits("ImagePullBackOff")));
+    assert!(progress(broken.clone()).contains("Rolling to r2; the image"), "{}", progress(broken.clone()));
+    // Of the revision before, under OrderedReady: it stays until somebody deletes it.
+    let message = |world: World| condition_of(&world.derive(), "Ready")["message"].as_str().unwrap().to_owned();
+    assert!(message(broken.clone()).contains("kubectl delete pod files-0"));
+    let parallel = broken.clone().with(|w| {
+        w.set.as_mut().unwrap()["spec"]["podManagementPolicy"] = json!("Parallel");
+    });
+    assert!(!message(parallel).contains("kubectl delete pod"));
+    let newest =
+        broken.with(|w| w.pod.as_mut().unwrap()["metadata"]["labels"]["controller-revision-hash"] = json!("r2"));
+    assert!(!message(newest).contains("kubectl delete pod"));
+}
+
+#[test]
+fn ready_says_where_the_server_is_served() {
+    let message = |world: World| condition_of(&world.derive(), "Ready")["message"].as_str().unwrap().to_owned();
+    assert_eq!(message(healthy()), "The server runs as specified; it serves nfs at 192.0.2.7:12049");
+    let six = healthy().with(|w| w.live = vec![service("nfs", 12049, &json!([{"ip": "2001:db8::7"}]))]);
+    assert!(message(six).ends_with("nfs at [2001:db8::7]:12049"));
+    let inside = healthy().with(|w| w.live = vec![service("nfs", 12049, &json!([]))]);
+    assert!(message(inside).ends_with("nfs at Service files-adapter-nfs port 12049"));
+    let none = healthy().with(|w| (w.adapters, w.live) = (Some(vec![]), vec![]));
+    assert!(message(none).ends_with("no adapter runs"));
+}
+
 fn worlds() -> impl Strategy<Value = World> {
     let config = prop_oneof![
         Just(None),
@@ -494,11 +659,13 @@ fn worlds() -> impl Strategy<Value = World> {
     let ports = prop::option::of((prop::option::of(1_i64..6), any::<bool>()));
     let services = prop::option::of((prop::option::of(1_i64..6), any::<bool>()));
     let sets = prop::option::of((0_i64..2, any::<bool>(), any::<bool>()));
-    let whole = (1_i64..6, any::<bool>(), 0_i32..2, any::<bool>());
-    (whole, config, poll, ports, services, sets, prop::option::of(0_i64..9)).prop_map(
-        |((generation, deleting, replicas, valid), config, poll, ports, services, stateful, before)| {
+    let whole = (1_i64..6, any::<bool>(), 0_i32..2, any::<bool>(), prop::option::of(pods()));
+    let previous = prop::option::of((0_i64..9, prop::sample::select(vec!["AllConditionsMet", "CrashLoopBackOff"])));
+    (whole, config, poll, ports, services, sets, previous).prop_map(
+        |((generation, deleting, replicas, valid, pod), config, poll, ports, services, stateful, before)| {
             healthy().with(|w| {
                 w.generation = generation;
+                w.pod = pod;
                 w.deleting = deleting;
                 w.server = if valid { w.server.clone() } else { Err("bad".into()) };
                 if let Ok(server) = &mut w.server {
@@ -517,9 +684,13 @@ fn worlds() -> impl Strategy<Value = World> {
                     made["metadata"]["generation"] = json!(4 + i64::from(stale));
                     made
                 });
-                w.previous = before.map(|generation| {
+                w.previous = before.map(|(generation, reason)| {
                     let mut status = healthy().derive_at(EARLIER);
                     status["observedGeneration"] = json!(generation);
+                    if reason != "AllConditionsMet" {
+                        status["conditions"][0]["status"] = json!("False");
+                        status["conditions"][0]["reason"] = json!(reason);
+                    }
                     status
                 });
             })
@@ -544,17 +715,93 @@ proptest! {
         if let Some(observed) = status.get("observedGeneration") {
             prop_assert!(observed.as_i64() <= Some(world.generation));
         }
-        for condition in status["conditions"].as_array().unwrap() {
+        let conditions = status["conditions"].as_array().unwrap();
+        let kinds: std::collections::BTreeSet<&str> =
+            conditions.iter().map(|condition| condition["type"].as_str().unwrap()).collect();
+        prop_assert_eq!(kinds.len(), conditions.len(), "each condition once");
+        for condition in conditions {
             prop_assert!(condition["observedGeneration"].as_i64() <= Some(world.generation));
+            prop_assert!(!condition["reason"].as_str().unwrap().is_empty());
+            let message = condition["message"].as_str().unwrap();
+            prop_assert!(!message.is_empty() && message.chars().count() <= MESSAGE_MAX + 1);
+            let before = previous_condition(world.previous.as_ref(), condition["type"].as_str().unwrap());
+            let since = &condition["lastTransitionTime"];
+            match before {
+                Some(before) if before["status"] == condition["status"] => {
+                    prop_assert_eq!(since, &before["lastTransitionTime"]);
+                }
+                _ => prop_assert_eq!(since, NOW),
+            }
         }
+        let there = world.pod.as_ref().filter(|pod| pod.get("refused").is_none());
+        let pod_ready = there.is_some_and(|pod| pod["status"]["conditions"][1]["status"] == "True");
+        if world.pod.is_some() && !pod_ready {
+            prop_assert!(ready == 0, "the pod says otherwise");
+        }
+        prop_assert!(status["availableReplicas"].as_i64() <= Some(ready));
+        prop_assert!(Some(ready) <= status["replicas"].as_i64());
+        let reason = condition_of(&status, "Ready")["reason"].as_str().unwrap();
+        let why = Why::ALL.iter().any(|why| why.as_str() == reason);
         match status["phase"].as_str().unwrap() {
-            "Running" => prop_assert!(ready > 0),
-            "Stopped" => prop_assert!(ready == 0 && status["replicas"] == 0 && !is("Available", "True")),
-            "Deleting" => prop_assert!(world.deleting),
-            phase => prop_assert!(ready == 0 && matches!(phase, "Pending" | "Failed"), "{phase}"),
+            "Running" => prop_assert!(ready > 0 && !why),
+            "Stopped" => {
+                prop_assert!(ready == 0 && status["replicas"] == 0 && !is("Available", "True") && there.is_none());
+            }
+            "Deleting" => prop_assert!(world.deleting && !why),
+            "Failed" => prop_assert!(ready == 0 && (why || reason == "SpecInvalid"), "{reason}"),
+            phase => prop_assert!(ready == 0 && phase == "Pending" && !why && reason != "SpecInvalid", "{phase} {reason}"),
         }
         // Derived once more from what it wrote, it says the same.
-        let again = world.clone().with(|w| w.previous = Some(status.clone())).derive_at("2027-01-01T00:00:00Z");
+        // Of a pod time alone tells more.
+        let later = if world.pod.is_some() { NOW } else { "2027-01-01T00:00:00Z" };
+        let again = world.clone().with(|w| w.previous = Some(status.clone())).derive_at(later);
         prop_assert_eq!(patch(Some(&status), &again), None);
     }
+}
+
+#[test]
+fn a_pause_is_said_while_it_lasts_with_what_it_keeps_back() {
+    assert!(healthy().derive()["conditions"].as_array().unwrap().iter().all(|made| made["type"] != "Paused"));
+    let quiet = healthy().with(|w| w.paused = Some(vec![])).derive();
+    assert_eq!(says(&quiet, "Paused"), "True/PausedByAnnotation");
+    assert!(condition_of(&quiet, "Paused")["message"].as_str().unwrap().contains("nothing waits"));
+    assert_eq!(says(&quiet, "Ready"), "True/AllConditionsMet", "a pause alone costs nobody anything");
+    let held = healthy().with(|w| w.paused = Some(vec!["create Service a".to_owned(), "x".repeat(9000)])).derive();
+    let message = condition_of(&held, "Paused")["message"].as_str().unwrap();
+    assert!(message.contains("it would create Service a; x") && message.chars().count() <= MESSAGE_MAX + 1);
+}
+
+#[test]
+fn the_database_of_percona_is_told_and_counts_only_where_there_is_one() {
+    let database = |problem: Option<&'static str>| {
+        healthy().with(|world| {
+            world.server = Ok(crate::fixtures::percona_server("files"));
+            world.generation = 1;
+            world.config = Some(ConfigFact::Valid { generation: 1 });
+            world.ports = Some(PortsFact { applied: Some(1), ..PortsFact::default() });
+            world.services = Some(ServicesFact { applied: Some(1), ..ServicesFact::default() });
+            world.database = Some(DatabaseFact {
+                cluster: "files-postgres".to_owned(),
+                problem: problem.map(|reason| (reason, "why".to_owned())),
+            });
+        })
+    };
+    let ready = database(None).derive();
+    assert_eq!(condition_of(&ready, "DatabaseReady")["status"], "True");
+    assert_eq!(condition_of(&ready, "Ready")["status"], "True", "{ready}");
+    assert_eq!(ready["perconaClusterName"], "files-postgres");
+    let waiting = database(Some("PerconaMissing")).derive();
+    let told = condition_of(&waiting, "DatabaseReady");
+    assert_eq!(
+        (&told["status"], &told["reason"], &told["message"]),
+        (&json!("False"), &json!("PerconaMissing"), &json!("why"))
+    );
+    assert_eq!(condition_of(&waiting, "Ready")["status"], "False");
+    // A restarted operator repeats what stood there; without Percona there is nothing of it.
+    let again = database(None).restarted().with(|world| world.database = None).derive();
+    assert_eq!(condition_of(&again, "DatabaseReady")["status"], "True");
+    assert_eq!(again["perconaClusterName"], "files-postgres");
+    let without = healthy().with(|world| world.previous = Some(ready.clone())).derive();
+    assert!(previous_condition(Some(&without), "DatabaseReady").is_none());
+    assert_eq!(patch(Some(&ready), &without).unwrap()["perconaClusterName"], Value::Null);
 }

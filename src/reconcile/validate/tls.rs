@@ -1,6 +1,6 @@
 //! `spec.controlPlane`: the port and TLS of the REST API.
 
-use super::{Field, Reader};
+use super::{Field, Reader, lies_in};
 use crate::crd::{defaults, rules};
 use crate::reconcile::ApiTls;
 
@@ -26,6 +26,14 @@ pub(super) fn control_plane(read: &mut Reader, spec: &Field<'_>) -> (u16, ApiTls
         read.note(&path, "unset while spec.controlPlane.tls is true", rules::TLS_REMEDY);
     }
     (port, tls)
+}
+
+/// With TLS the content volume, at `path`, stays clear of the certificates.
+pub(super) fn clear_of_cache(read: &mut Reader, tls: &ApiTls, path: &str) {
+    if tls.native().is_some() && rules::TLS_PATHS.iter().any(|taken| lies_in(path, taken)) {
+        let remedy = format!("{} ({})", rules::MOUNT_REMEDY, rules::TLS_PATHS.join(", "));
+        read.note("spec.cache.path", format!("\"{path}\""), remedy);
+    }
 }
 
 #[cfg(test)]
@@ -56,6 +64,24 @@ mod tests {
         };
         assert_eq!(read, Ok(wanted));
         assert_eq!(tls(&json!({"certSecretName": "", "caSecretName": null})), Ok(ApiTls::default()));
+    }
+
+    #[test]
+    fn the_content_volume_stays_clear_of_the_certificates_where_there_are_any() {
+        let problems = |path: &str, tls: bool| {
+            let metadata = json!({"name": "files", "namespace": "storage", "uid": "0a1b"});
+            let spec = json!({
+                "storage": {"metadataSize": "1Gi"}, "cache": {"path": path},
+                "controlPlane": {"tls": tls, "certSecretName": "a"},
+            });
+            let problems = validate(&json!({"metadata": metadata, "spec": spec})).err().map(|error| error.problems);
+            problems.unwrap_or_default().into_iter().map(|problem| problem.field).collect::<Vec<_>>()
+        };
+        for path in ["/tls", "/tls/cache", "/tls-client-ca"] {
+            assert_eq!(problems(path, true), ["spec.cache.path"], "{path}");
+            assert_eq!(problems(path, false), Vec::<String>::new(), "{path}");
+        }
+        assert_eq!(problems("/tls-cache", true), Vec::<String>::new());
     }
 
     #[test]

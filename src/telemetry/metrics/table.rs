@@ -150,18 +150,20 @@ pub const CONDITIONS: &[&str] = &[
     "Ready",
     "Available",
     "ConfigReady",
+    "DatabaseReady",
     "Progressing",
     "Authenticated",
     "AdaptersDiscovered",
     "PortsRolledOut",
     "Warnings",
     "VolumesReady",
+    "SnapshotPoliciesApplied",
 ];
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
 pub const WATCHED: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "persistentvolumeclaims"];
+    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "pods", "persistentvolumeclaims"];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] = &[
     "dittoservers",
@@ -174,10 +176,18 @@ pub const RESOURCES: &[&str] = &[
     "storageclasses",
     "events",
     "discovery",
+    "perconapgclusters",
 ];
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] =
-    &["dittoservers", "statefulsets", "services", "configmaps", "secrets", "persistentvolumeclaims"];
+pub const WRITTEN: &[&str] = &[
+    "dittoservers",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "secrets",
+    "perconapgclusters",
+    "persistentvolumeclaims",
+];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
@@ -204,8 +214,20 @@ pub const REASONS: &[&str] = &[
 /// Values of `manager` of a field that somebody else wrote.
 pub const MANAGERS: &[&str] = &["kubectl", "helm", "argocd", "flux", "kustomize", "kubernetes", "other", "unknown"];
 /// Values of `operation` of a request to a DittoFS server.
-pub const OPERATIONS: &[&str] =
-    &["list-adapters", "login", "admin-login", "refresh", "create-account", "reset-password"];
+pub const OPERATIONS: &[&str] = &[
+    "list-adapters",
+    "login",
+    "admin-login",
+    "refresh",
+    "create-account",
+    "reset-password",
+    "health",
+    "count-shares",
+    "nfs-settings",
+    "list-policies",
+    "put-policy",
+    "delete-account",
+];
 /// Values of `outcome` of getting new tokens.
 pub const TOKEN_OUTCOMES: &[&str] = &["refreshed", "logged-in", "refused", "failed"];
 /// Values of `type` of an adapter.

@@ -82,7 +82,10 @@ impl Verb {
             Operation::Create => Self::Create,
             Operation::Replace => Self::Update,
             Operation::Delete => Self::Delete,
-            Operation::PatchStatus | Operation::RemoveFinalizer | Operation::ResizeClaim => Self::Patch,
+            Operation::PatchStatus
+            | Operation::AddFinalizer
+            | Operation::RemoveFinalizer
+            | Operation::ResizeClaim => Self::Patch,
         }
     }
 }

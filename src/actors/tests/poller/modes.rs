@@ -59,9 +59,9 @@ fn before_the_first_valid_answer_a_wrong_one_is_reported_and_nothing_is_observed
         let fact = bed.fact().expect("a fact");
         assert!(fits(&fact, says), "{mode:?} gives {fact:?}, not {says:?}");
         bed.polls(1).await;
-        assert_eq!(bed.observed.count(), 0, "{mode:?}");
+        assert_eq!(bed.observations(), 0, "{mode:?}");
         bed.server.heal();
-        eventually("it heals by itself", || bed.answered() && bed.observed.count() == 1).await;
+        eventually("it heals by itself", || bed.answered() && bed.observations() == 1).await;
         assert_eq!(bed.states(), [("nfs".to_owned(), Running), ("smb".to_owned(), Running)]);
     })));
 }
@@ -74,10 +74,10 @@ fn after_a_valid_answer_a_wrong_one_keeps_what_is_known() {
         let what = format!("{mode:?} is reported as {says:?}");
         eventually(&what, || bed.fact().is_some_and(|fact| fits(&fact, says))).await;
         bed.polls(1).await;
-        assert_eq!(bed.observed.count(), 1, "{mode:?}");
+        assert_eq!(bed.observations(), 1, "{mode:?}");
         bed.server.heal();
         eventually("it heals by itself", || bed.answered()).await;
-        assert_eq!(bed.observed.count(), 1, "the same adapters are no news");
+        assert_eq!(bed.observations(), 1, "the same adapters are no news");
         let adapters = bed.status.facts().iter().filter(|fact| matches!(fact, Fact::Adapters(_))).count();
         assert_eq!(adapters, 1);
     })));
@@ -94,7 +94,7 @@ fn a_hanging_server_costs_ten_seconds_and_is_polled_by_one_request_at_a_time() {
         let time = polls[0].at.elapsed();
         assert!(time >= Duration::from_millis(9_900) && time < Duration::from_secs(14), "{time:?}");
         assert_eq!(bed.server.most_polls_in_flight(), 1);
-        assert_eq!(bed.observed.count(), 1);
+        assert_eq!(bed.observations(), 1);
         bed.server.heal();
         eventually("it heals by itself", || bed.answered()).await;
     });
@@ -106,7 +106,7 @@ fn an_empty_array_is_an_answer() {
         let bed = Bed::polling().await;
         bed.server.delete_adapter("nfs");
         bed.server.delete_adapter("smb");
-        eventually("it is observed", || bed.observed.count() >= 2).await;
+        eventually("it is observed", || bed.observations() >= 2).await;
         eventually("nothing runs", || bed.states().is_empty()).await;
         assert!(bed.answered());
     });
@@ -125,6 +125,6 @@ fn a_poll_that_takes_longer_than_the_period_keeps_the_ticks_and_overlaps_with_no
         for gap in super::gaps(&polls) {
             assert!((1900..2900).contains(&gap), "every second tick: {gap} ms");
         }
-        assert_eq!(bed.observed.count(), 1);
+        assert_eq!(bed.observations(), 1);
     });
 }

@@ -24,7 +24,7 @@ fn the_period_is_kept_and_unchanged_answers_tell_nothing() {
         assert!(gaps.iter().all(|gap| (800..1700).contains(gap)), "{gaps:?}");
         let mean = gaps.iter().sum::<u128>() / gaps.len() as u128;
         assert!((900..1300).contains(&mean), "the period does not drift: {gaps:?}");
-        assert_eq!((bed.observed.count(), bed.status.count()), (1, facts));
+        assert_eq!((bed.observations(), bed.status.count()), (1, facts));
         assert_eq!(bed.server.requests().len(), bed.server.polls().len(), "one request a poll");
     });
 }
@@ -85,7 +85,7 @@ fn a_server_that_becomes_reachable_is_polled_at_once_and_one_that_answers_is_not
         bed.server.heal();
         bed.address.do_send(ServerReachable);
         let start = tokio::time::Instant::now();
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
         bed.server.clear_requests();
         for _ in 0..10 {
@@ -113,7 +113,7 @@ fn a_stopped_server_is_not_polled_and_the_poll_under_way_is_aborted() {
         assert_eq!(bed.server.requests().len(), 0);
         bed.edit(|spec| spec["replicas"] = json!(1));
         eventually("it is polled again", || bed.answered()).await;
-        assert_eq!(bed.observed.count(), 1, "with nothing new to tell");
+        assert_eq!(bed.observations(), 1, "with nothing new to tell");
     });
 }
 
@@ -134,10 +134,10 @@ fn a_passage_counts_as_stopped_after_its_grace_and_a_stop_of_the_server_ends_it(
         eventually("another passage", || bed.states()[1].1 == Passage).await;
         bed.edit(|spec| spec["replicas"] = json!(0));
         sleep(Duration::from_millis(3200)).await;
-        let told = bed.observed.count();
+        let told = bed.observations();
         bed.edit(|spec| spec["replicas"] = json!(1));
         eventually("polled again", || bed.answered()).await;
-        assert_eq!(bed.observed.count(), told, "its grace starts anew with the server: {:?}", bed.states());
+        assert_eq!(bed.observations(), told, "its grace starts anew with the server: {:?}", bed.states());
     });
 }
 
@@ -174,7 +174,7 @@ fn whoever_is_new_is_told_the_last_observation_again() {
         bed.address.do_send(Resend);
         eventually("all of it", || first.count() == 1 && second.count() == 1 && status.count() == 2).await;
         assert_eq!(first.last().map(|told| told.adapters), bed.observed.last().map(|told| told.adapters));
-        assert_eq!(bed.observed.count(), 1, "the one before hears no more");
+        assert_eq!(bed.observations(), 1, "the one before hears no more");
 
         let fresh = Bed::new().await;
         fresh.address.do_send(Resend);

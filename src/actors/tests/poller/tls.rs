@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::Bed;
 use crate::actors::messages::CredentialsTouched;
 use crate::actors::testing::api::Fault;
-use crate::actors::testing::{eventually, run_in_real_time};
+use crate::actors::testing::{eventually, key, run_in_real_time};
 use crate::cluster::Kind;
 use crate::reconcile::status::PollFact;
+use crate::telemetry::metrics::Format;
 
 const CERT: &str = "api-certificate";
 const OWN: &str = "operator-certificate";
@@ -58,7 +59,7 @@ fn a_server_with_tls_is_asked_over_it_and_its_secret_is_read_once_and_once_more_
         bed.server.set_tls(&here(&ca), None);
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
         bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         bed.polls(2).await;
         assert!(bed.answered());
         assert_eq!(bed.reads(CERT), 1);
@@ -77,12 +78,12 @@ fn another_ca_and_certificate_are_followed_without_a_restart() {
         bed.server.set_tls(&here(&first), None);
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&first), &first));
         bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         bed.server.set_tls(&here(&second), None);
         bed.says(&["not signed by what is trusted", CERT]).await;
         bed.put_secret(certificate(CERT, &here(&second), &second));
         eventually("an answer", || bed.answered()).await;
-        assert_eq!(bed.observed.count(), 1, "nothing else was observed meanwhile");
+        assert_eq!(bed.observations(), 1, "nothing else was observed meanwhile");
     });
 }
 
@@ -114,6 +115,7 @@ fn the_operators_certificate_is_shown_and_its_successor_followed() {
         let bed = Bed::new().await;
         let (ca, first, second) = (Authority::new("ca"), Authority::new("clients"), Authority::new("clients"));
         bed.server.set_tls(&here(&ca), Some(first.pem()));
+        bed.bench.deps.metrics.server_came(&key());
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
         let tls = json!({"tls": true, "certSecretName": CERT, "clientCASecretName": "clients-ca"});
         bed.edit(|spec| spec["controlPlane"] = tls.clone());
@@ -121,6 +123,12 @@ fn the_operators_certificate_is_shown_and_its_successor_followed() {
         bed.bench.api.put(Kind::Secret, certificate(OWN, &first.client("operator"), &first));
         bed.edit(|spec| spec["controlPlane"]["clientCertSecretName"] = json!(OWN));
         eventually("an answer", || bed.answered()).await;
+        // Until 2035 and 2034.
+        for (purpose, expires) in [("api", "2051222400.0"), ("api-client", "2019686400.0")] {
+            let row = format!("certificate_expiry_timestamp_seconds{{purpose=\"{purpose}\"}} {expires}");
+            let metrics = bed.bench.deps.metrics.encode(Format::Prometheus).expect("a page");
+            assert!(metrics.contains(&row), "{row}");
+        }
         bed.server.set_tls(&here(&ca), Some(second.pem()));
         bed.says(&["does not take", "Secret operator-certificate"]).await;
         bed.put_secret(certificate(OWN, &second.client("operator"), &second));
@@ -136,7 +144,7 @@ fn a_named_ca_wins_and_a_mesh_that_speaks_tls_is_asked_over_it() {
         bed.server.set_tls(&here(&ca), None);
         bed.bench.api.put(Kind::Secret, secret("mesh-ca", &[("ca.crt", ca.pem())]));
         bed.edit(|spec| spec["controlPlane"] = json!({"caSecretName": "mesh-ca", "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         assert_eq!((bed.reads("mesh-ca"), bed.reads(CERT)), (1, 0));
     });
 }
@@ -149,7 +157,7 @@ fn while_the_api_server_is_away_the_server_is_watched_with_what_was_read_before(
         bed.server.set_tls(&here(&ca), None);
         bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
         bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observed.count() == 1).await;
+        eventually("the first observation", || bed.observations() == 1).await;
         bed.bench.api.fail(usize::MAX, "GET ", Fault::Status(503, "ServiceUnavailable"));
         bed.address.do_send(CredentialsTouched);
         bed.polls(2).await;

@@ -38,6 +38,8 @@ pub mod resources {
     pub const CONFIG_MAPS: Resource = resource("v1", "configmaps", "ConfigMap");
     /// Secrets.
     pub const SECRETS: Resource = resource("v1", "secrets", "Secret");
+    /// PostgreSQL clusters of Percona's operator.
+    pub const PERCONA_CLUSTERS: Resource = resource("pgv2.percona.com/v2", "perconapgclusters", "PerconaPGCluster");
     /// Pods.
     pub const PODS: Resource = resource("v1", "pods", "Pod");
     /// Claims.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::clock::{self, Now};
 use super::database::AccountError;
+use super::policy::Policy;
 use super::reply::Reply;
 use super::server::State;
 use super::token::{Claims, Purpose, Role};
@@ -91,13 +92,19 @@ fn api(state: &mut State, call: &Call<'_>, path: &str, now: Now) -> Result<Reply
         }
         ("PUT", ["shares", share, "snapshot-policy"]) => {
             admin()?;
-            let policy = call.body::<Map<String, Value>>().map(Value::Object)?;
-            if state.database.set_snapshot_policy(&decoded(share), policy.clone()) {
+            let policy = Policy::read(&call.body::<Map<String, Value>>()?).map_err(|words| bad_request(&words))?;
+            let (share, shown) = (decoded(share), policy.shown(&decoded(share)));
+            if state.database.set_snapshot_policy(&share, policy) {
                 // The answer for a share that exists was not recorded.
-                Ok(Reply::json(StatusCode::OK, &policy))
+                Ok(Reply::json(StatusCode::OK, &shown))
             } else {
                 Err(problem(StatusCode::NOT_FOUND, "share not found"))
             }
+        }
+        // Not recorded.
+        ("GET", ["snapshot-policies"]) => {
+            admin()?;
+            Ok(Reply::json(StatusCode::OK, &state.database.snapshot_policies()))
         }
         _ => Err(not_found()),
     }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::adapter::Adapters;
 use super::clock::Now;
+use super::policy::Policy;
 use super::token::Role;
 
 /// The shortest password that the server can hash; a shorter one fails with a 500, as recorded.
@@ -72,7 +73,7 @@ pub(super) struct Database {
     pub(super) adapters: Adapters,
     nfs_settings: Map<String, Value>,
     /// Share name to its snapshot policy.
-    shares: BTreeMap<String, Option<Value>>,
+    shares: BTreeMap<String, Option<Policy>>,
 }
 
 impl Database {
@@ -183,14 +184,20 @@ impl Database {
     }
 
     /// False when there is no such share.
-    pub(super) fn set_snapshot_policy(&mut self, share: &str, policy: Value) -> bool {
+    pub(super) fn set_snapshot_policy(&mut self, share: &str, policy: Policy) -> bool {
         let Some(stored) = self.shares.get_mut(share) else { return false };
         *stored = Some(policy);
         true
     }
 
-    pub(super) fn snapshot_policy(&self, share: &str) -> Option<Value> {
-        self.shares.get(share).cloned().flatten()
+    pub(super) fn snapshot_policy(&self, share: &str) -> Option<&Policy> {
+        self.shares.get(share)?.as_ref()
+    }
+
+    /// All policies, as the API shows them.
+    pub(super) fn snapshot_policies(&self) -> Value {
+        let policies = self.shares.iter().filter_map(|(share, policy)| Some(policy.as_ref()?.shown(share)));
+        Value::Array(policies.collect())
     }
 
     pub(super) fn share_count(&self) -> usize {

@@ -63,6 +63,10 @@ pub enum Scope {
     Refresh,
     /// What is below `/api/v1/users`.
     Users,
+    /// The settings of the NFS adapter.
+    NfsSettings,
+    /// Snapshot policies, their list and those of a share.
+    SnapshotPolicies,
 }
 
 impl Scope {
@@ -72,6 +76,8 @@ impl Scope {
             Self::AdaptersList => method == Method::GET && path == ADAPTERS,
             Self::Login => path == LOGIN,
             Self::Refresh => path == REFRESH,
+            Self::NfsSettings => path == "/api/v1/adapters/nfs/settings",
+            Self::SnapshotPolicies => path == "/api/v1/snapshot-policies" || path.ends_with("/snapshot-policy"),
             Self::Users => path == "/api/v1/users" || path.starts_with("/api/v1/users/"),
         }
     }

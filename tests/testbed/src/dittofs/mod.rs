@@ -34,6 +34,7 @@ mod door;
 mod fault;
 mod listener;
 mod log;
+mod policy;
 mod reply;
 mod route;
 mod server;

@@ -14,6 +14,7 @@ use super::database::{Database, UserView};
 use super::fault::{Faults, Mode, Scope};
 use super::locked;
 use super::log::{Record, RequestLog};
+use super::policy::Policy;
 use super::token::{Role, Tokens};
 use crate::certs::Issued;
 
@@ -258,7 +259,22 @@ impl ServerHandle {
 
     /// The snapshot policy that was put on a share last, as it was sent.
     pub fn snapshot_policy(&self, share: &str) -> Option<Value> {
-        self.server.state().database.snapshot_policy(share)
+        self.server.state().database.snapshot_policy(share).map(|policy| policy.sent.clone())
+    }
+
+    /// Puts a snapshot policy on a share that exists, as an administrator would by hand.
+    #[track_caller]
+    pub fn put_snapshot_policy(&self, share: &str, policy: &Value) {
+        let policy = policy.as_object().map(Policy::read);
+        let Some(Ok(policy)) = policy else { panic!("no policy: {policy:?}") };
+        assert!(self.server.state().database.set_snapshot_policy(share, policy), "no share {share}");
+    }
+
+    /// Changes NFS settings by hand, as a PATCH of the API does.
+    #[track_caller]
+    pub fn patch_nfs_settings(&self, changes: &Value) {
+        let changes = changes.as_object().expect("an object of settings");
+        self.server.state().database.patch_nfs_settings(changes);
     }
 
     /// The NFS settings, as the API shows them.

@@ -127,7 +127,13 @@ fn named_secrets(view: &View<'_>) -> BTreeSet<String> {
     }
     let mut named = BTreeSet::new();
     for (key, states) in view.history.of_kind(GROUP, "dittoservers") {
-        for suffix in ["jwt-secret", "admin-bootstrap-credentials", "admin-credentials", "operator-credentials"] {
+        for suffix in [
+            "jwt-secret",
+            "admin-bootstrap-credentials",
+            "admin-credentials",
+            "operator-credentials",
+            "postgres-pguser-dittofs",
+        ] {
             named.insert(format!("{}-{suffix}", key.3));
         }
         for state in states {

@@ -3,7 +3,7 @@
 //! only to more than it has; of a DittoServer only status and finalizers are.
 
 use super::{Broken, GROUP, Promise, View, place, report};
-use crate::audit::entry::Entry;
+use crate::audit::entry::{Entry, Micros};
 use crate::audit::history::controller;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,9 @@ const FREE: [&str; 5] =
     ["events", "leases", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
 /// Secrets that have no owner by design: they outlive the server.
 const GENERATED: [&str; 3] = ["-jwt-secret", "-admin-bootstrap-credentials", "-admin-credentials"];
+
+/// What is called `<server>` and one of these has no owner by design: it outlives the server.
+const OUTLIVING: [(&str, &[&str]); 2] = [("secrets", &GENERATED), ("perconapgclusters", &["-postgres"])];
 
 pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
     let servers = Servers::of(view);
@@ -61,10 +64,24 @@ pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
         }
         let judged = if entry.verb == "create" { entry.result() } else { before.or_else(|| entry.result()) };
         let Some(judged) = judged else { continue };
+        if is_paused(view, judged, entry) {
+            fail("its DittoServer is paused");
+        }
         if !servers.own(judged) && !servers.generated(entry, judged) {
             fail("no controller reference to a DittoServer that there was");
         }
     }
+}
+
+/// Whether the DittoServer of an object was paused when a write to it came, and had been for long enough to be seen.
+fn is_paused(view: &View<'_>, object: &Value, entry: &Entry) -> bool {
+    let at = |time| {
+        view.server_of(object, time).is_some_and(|server| {
+            let meta = &server["metadata"];
+            meta["annotations"]["dittofs.io/paused"] == "true" && !meta["deletionTimestamp"].is_string()
+        })
+    };
+    at(entry.received) && at(entry.received.plus(-2 * Micros::SECOND))
 }
 
 /// Of a DittoServer itself: its status, and its finalizers.
@@ -82,6 +99,13 @@ fn server(view: &View<'_>, entry: &Entry, mut fail: impl FnMut(&str)) {
         && ["labels", "annotations", "ownerReferences"]
             .iter()
             .all(|field| meta(before.object, field) == meta(after, field));
+    let others = |object: &Value| -> Vec<Value> {
+        let listed = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        listed.into_iter().filter(|finalizer| finalizer != "dittofs.dittofs.com/finalizer").collect()
+    };
+    if others(before.object) != others(after) {
+        fail("a finalizer of somebody else");
+    }
     if !same {
         fail("more than status and finalizers of a DittoServer");
     }
@@ -177,18 +201,18 @@ impl<'a> Servers<'a> {
             && self.uids.contains(&(namespace, owner["uid"].as_str().unwrap_or_default()))
     }
 
-    /// A generated Secret: by its name and by its label.
+    /// A generated Secret, or a database: by its name and by its label.
     fn generated(&self, entry: &Entry, object: &Value) -> bool {
         let labels = object["metadata"]["labels"].as_object();
         let labelled =
             |name: &str| labels.into_iter().flatten().any(|(key, value)| key.ends_with("instance") && value == name);
-        entry.object.resource == "secrets"
-            && entry.verb != "delete"
+        let suffixes = OUTLIVING.iter().filter(|(resource, _)| *resource == entry.object.resource);
+        entry.verb != "delete"
             && self.names.get(entry.object.namespace.as_str()).is_some_and(|names| {
                 let of = |suffix: &&str| {
                     entry.object.name.strip_suffix(suffix).is_some_and(|name| names.contains(name) && labelled(name))
                 };
-                GENERATED.iter().any(of)
+                suffixes.clone().flat_map(|(_, suffixes)| suffixes.iter()).any(of)
             })
     }
 }
@@ -309,12 +333,42 @@ mod tests {
         let mut run = Run::new();
         let mut server = Run::server_object();
         server["metadata"]["resourceVersion"] = json!("9");
-        server["metadata"]["finalizers"] = json!([]);
+        server["metadata"]["finalizers"] = json!(["dittofs.dittofs.com/finalizer"]);
         run.ours_server("patch", "").at(1000).response(server.clone());
         assert!(!judged(&run).contains(&S3));
+        server["metadata"]["finalizers"] = json!(["dittofs.dittofs.com/finalizer", "example.com/theirs"]);
+        server["metadata"]["resourceVersion"] = json!("11");
+        run.ours_server("patch", "").at(1500).response(server.clone());
+        assert!(judged(&run).contains(&S3), "a finalizer that is not ours");
+        run.drop_last();
+        server["metadata"]["finalizers"] = json!(["dittofs.dittofs.com/finalizer"]);
         server["spec"]["image"] = json!("another");
         server["metadata"]["resourceVersion"] = json!("10");
         run.ours_server("patch", "").at(2000).response(server);
         assert!(judged(&run).contains(&S3));
+    }
+
+    #[test]
+    fn nothing_of_a_paused_server_is_written() {
+        for (annotation, since, deleting, fine) in [
+            ("true", 4000, false, false),
+            ("true", 9000, false, true),
+            ("no", 4000, false, true),
+            ("true", 4000, true, true),
+        ] {
+            let mut run = Run::new();
+            run.owned_service("files-api", 5).at(1000);
+            run.user_server(|server| {
+                server["metadata"]["annotations"] = json!({"dittofs.io/paused": annotation});
+                server["metadata"]["resourceVersion"] = json!("6");
+                if deleting {
+                    server["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+                }
+            })
+            .at(since);
+            let uid = json!({"preconditions": {"uid": "uid-files-api"}});
+            run.ours("delete", "services", "files-api").at(10_000).request(uid);
+            assert_eq!(!judged(&run).contains(&S3), fine, "{annotation} since {since}");
+        }
     }
 }

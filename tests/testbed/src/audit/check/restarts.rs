@@ -9,6 +9,9 @@ use serde_json::Value;
 /// An input may have been read a little before it was told that it changed.
 const SLACK: i64 = 500_000;
 
+/// Annotation of a DittoServer, and then of its pod template, that asks for a restart.
+const RESTART_AT: &str = "dittofs.io/restart-at";
+
 pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
     if let (Some(most), Some(starts)) = (view.facts.expect.pod_starts, view.facts.pod_starts)
         && starts > most
@@ -73,7 +76,9 @@ fn stateful_set(view: &View<'_>, key: &Key, states: &[State<'_>], broken: &mut V
             };
             if core(old) != core(new) {
                 let repaired = left.is_some_and(|left| core(left) != core(old));
-                if !repaired && !input_changed(view, key, since, after.entry.received) {
+                let input = input_changed(view, key, since, after.entry.received)
+                    || restart_asked(view, key, old, new, after.entry.received);
+                if !repaired && !input {
                     fail(&format!(
                         "the pod template changed and no input did ({})",
                         difference(&core(old), &core(new))
@@ -126,6 +131,19 @@ fn input_changed(view: &View<'_>, key: &Key, since: Micros, until: Micros) -> bo
             _ => false,
         }
     })
+}
+
+/// Whether the template differs in the restart that its DittoServer asks for, and in nothing else.
+fn restart_asked(view: &View<'_>, key: &Key, old: &Value, new: &Value, at: Micros) -> bool {
+    let asked = |template: &Value| template["metadata"]["annotations"][RESTART_AT].clone();
+    let mut rest = new.clone();
+    rest["metadata"]["annotations"][RESTART_AT] = asked(old);
+    let mut before = old.clone();
+    before["metadata"]["annotations"][RESTART_AT] = asked(old);
+    let server = view.history.at(&View::server_key(&key.2, &key.3), at, None);
+    asked(new).is_string()
+        && core(&rest) == core(&before)
+        && server.is_some_and(|server| server.object["metadata"]["annotations"][RESTART_AT] == asked(new))
 }
 
 /// Where two values differ first, as a path; values stay out.
@@ -211,6 +229,28 @@ mod tests {
         .at(4000);
         run.stateful_set(OPERATOR, 21, hash("two")).at(5000);
         assert!(judged(&run).contains(&S2), "a label of the server is no input");
+    }
+
+    #[test]
+    fn a_restart_that_is_asked_for_is_an_input_for_itself_alone() {
+        let run = |asked: Option<&'static str>, change: fn(&mut Value)| {
+            let mut run = created();
+            run.user_server(|server| {
+                server["metadata"]["annotations"] = json!({"dittofs.io/restart-at": asked});
+                server["metadata"]["resourceVersion"] = json!("20");
+            })
+            .at(4000);
+            run.stateful_set(OPERATOR, 21, |set| {
+                set["spec"]["template"]["metadata"]["annotations"]["dittofs.io/restart-at"] = json!("now");
+                change(set);
+            })
+            .at(5000);
+            judged(&run).contains(&S2)
+        };
+        assert!(!run(Some("now"), |_| {}));
+        assert!(run(Some("later"), |_| {}), "another text");
+        assert!(run(None, |_| {}), "nobody asked");
+        assert!(run(Some("now"), |set| hash("two")(set)), "the hash with it");
     }
 
     #[test]

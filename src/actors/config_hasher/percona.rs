@@ -1,0 +1,104 @@
+//! The part of ConfigHasher that keeps the PostgreSQL cluster of Percona's operator; what to do is decided in
+//! [`crate::reconcile::percona`].
+//!
+//! Creates the cluster once and keeps its owner reference in step with the spec; nothing else of it is ever written. It
+//! is read at each run, and runs follow each other while there is one: faster until it can be used.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::Run;
+use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::reconcile::percona::{ClusterStep, DatabaseFact, plan_cluster};
+use crate::reconcile::{Percona, ValidatedServer};
+
+/// Until the next look at a database that cannot be used: also how soon a CustomResourceDefinition that arrives is
+/// noticed.
+const UNTIL_READY: Duration = Duration::from_secs(3);
+/// The same for one that can.
+const WHEN_READY: Duration = Duration::from_secs(30);
+
+/// When the database is looked at again.
+pub(super) fn look_again(database: &DatabaseFact) -> Duration {
+    if database.problem.is_some() { UNTIL_READY } else { WHEN_READY }
+}
+
+impl Run {
+    /// Makes the cluster that is not there yet, and says whether it can be used.
+    pub(super) async fn keep_database(
+        &mut self,
+        about: &CrRef,
+        server: &ValidatedServer,
+        wanted: &Percona,
+    ) -> DatabaseFact {
+        let name = server.names().percona_cluster();
+        let fact = match self.write_cluster(server, wanted, &name).await {
+            Ok(fact) => fact,
+            Err(error) if error.is_unserved() => {
+                let text = "the API server does not serve PerconaPGCluster (pgv2.percona.com/v2); install Percona's \
+                            operator for PostgreSQL, 2.8 or newer";
+                DatabaseFact::not_ready(name.clone(), "PerconaMissing", text.to_owned())
+            }
+            Err(error) => DatabaseFact::not_ready(name.clone(), "PerconaUnreadable", error.to_string()),
+        };
+        if let Some((reason, text)) = &fact.problem
+            && let Some(again) = self.trouble.failed(reason)
+        {
+            warn!(
+                namespace = self.key.namespace,
+                name = self.key.name,
+                why = text,
+                "the database cannot be used{again}"
+            );
+            let reason = if *reason == "NotOwned" { Reason::NotOwned } else { Reason::PerconaNotReady };
+            let related = Some((Kind::PerconaPgCluster, name));
+            self.deps.event_again(about, reason, "KeepDatabase", text.clone(), related, again.times);
+        }
+        fact
+    }
+
+    async fn write_cluster(
+        &mut self,
+        server: &ValidatedServer,
+        wanted: &Percona,
+        name: &str,
+    ) -> Result<DatabaseFact, KubeError> {
+        const KIND: Kind = Kind::PerconaPgCluster;
+        let namespace = self.key.namespace.clone();
+        let (cluster, deps) = (name.to_owned(), self.deps.clone());
+        let live = deps.cluster.get(KIND, &namespace, name).await?;
+        let stored: Value = match plan_cluster(server, wanted, live.as_ref()) {
+            ClusterStep::Keep => live.unwrap_or_default(),
+            ClusterStep::Create(object) => {
+                let made = deps.cluster.create(KIND, &namespace, &object).await?;
+                info!(namespace, name = self.key.name, cluster, "created the database's cluster");
+                self.done.did("create", format!("created {KIND} {name}"));
+                made
+            }
+            ClusterStep::SetOwner(object) => {
+                let written = deps.cluster.replace(KIND, &namespace, name, &object).await?;
+                let how = if wanted.delete_with_server { "goes with the server" } else { "outlives the server" };
+                info!(
+                    namespace,
+                    name = self.key.name,
+                    cluster,
+                    how,
+                    "the fate of the database's cluster follows the spec"
+                );
+                self.done.did("update", format!("updated {KIND} {name}: it {how}"));
+                written
+            }
+            ClusterStep::BeingDeleted => {
+                let text = format!("{KIND} {name} is being deleted; it is made again when it is gone");
+                return Ok(DatabaseFact::not_ready(cluster, "PerconaDeleted", text));
+            }
+            ClusterStep::NotOwned => {
+                let text = format!("{KIND} {name} belongs to somebody else; rename or remove it");
+                return Ok(DatabaseFact::not_ready(cluster, "NotOwned", text));
+            }
+        };
+        Ok(DatabaseFact::of(cluster, &stored))
+    }
+}
