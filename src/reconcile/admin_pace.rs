@@ -245,7 +245,7 @@ mod tests {
         assert!(!pace.wants(&[], false, at(0)));
         assert_eq!(pace.errand(at(100_000)), None);
         let mut pace = settled();
-        assert_eq!(pace.errand(RESYNC - at(1)), None);
+        assert_eq!(pace.errand(at(899)), None);
         assert_eq!(pace.errand(RESYNC), Some(BOTH));
         assert_eq!(pace.errand(RESYNC), None, "one at a time");
     }

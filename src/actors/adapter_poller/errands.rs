@@ -194,21 +194,15 @@ impl AdapterPoller {
         self.errands.refused = None;
         let (mut ended, mut words) = (Ended::Fine, Vec::new());
         match visited.nfs {
-            Some(Ok(nfs)) => {
-                if self.errands.nfs.replace(nfs) != Some(nfs) {
-                    let ports = in_words(nfs);
-                    info!(
-                        namespace = self.key.namespace,
-                        name = self.key.name,
-                        ports,
-                        "read the NFS adapter's settings"
-                    );
-                    words.push(format!("further ports of nfs: {ports}"));
-                    self.tell_reconcilers(&Cause::here(CauseKind::AdaptersObserved), None);
-                }
+            Some(Ok(nfs)) if self.errands.nfs != Some(nfs) => {
+                self.errands.nfs = Some(nfs);
+                let ports = in_words(nfs);
+                info!(namespace = self.key.namespace, name = self.key.name, ports, "read the NFS adapter's settings");
+                words.push(format!("further ports of nfs: {ports}"));
+                self.tell_reconcilers(&Cause::here(CauseKind::AdaptersObserved), None);
             }
+            Some(Ok(_)) | None => {}
             Some(Err(error)) => ended = self.errand_failed(&error.into(), false, span),
-            None => {}
         }
         match visited.policies {
             Some(Ok(policies)) => {

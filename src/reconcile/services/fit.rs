@@ -109,8 +109,10 @@ impl ServicePlan {
             let live = live.iter().map(AsRef::as_ref).find(|service| meta(service, "name") == ensure.name);
             let Some(live) = live.filter(|live| owned_by(live, uid)) else { continue };
             if refusal.wanted == families(&ensure.desired) && refusal.found == families(live) {
-                for (name, value) in [POLICY, FAMILIES].into_iter().zip(&refusal.found) {
-                    set(&mut ensure.desired, name, value.as_ref());
+                // What was not asked for is left out as before: named once, it would count as asked for the next time.
+                let fields = [POLICY, FAMILIES].into_iter().zip(&refusal.wanted).zip(&refusal.found);
+                for ((name, _), found) in fields.filter(|((_, wanted), _)| wanted.is_some()) {
+                    set(&mut ensure.desired, name, found.as_ref());
                 }
                 ensure.short.push(format!("{POLICY} and {FAMILIES} stay as they are: {}", refusal.text));
             }
@@ -229,6 +231,9 @@ mod tests {
             (&json!("NodePort"), &json!("SingleStack"))
         );
         assert_eq!(decide(Some(&next), &withheld(&wanted, &next, "u").desired, "u"), Decision::Nothing);
+        let mut whole = wish(&wanted);
+        fit(&mut whole, &next);
+        assert_eq!(families(&whole.desired), refusal.wanted, "still the same wish");
 
         let other = json!({"type": "NodePort", "ipFamilyPolicy": "PreferDualStack"});
         assert_eq!(withheld(&other, &live, "u").short, [""; 0], "another wish");
