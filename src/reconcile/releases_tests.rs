@@ -121,7 +121,7 @@ impl Left {
         look("ConfigMap", &serde_json::to_value(config_map(&server, &render(&server))).unwrap());
         let live: Vec<Arc<Value>> =
             self.objects.iter().filter(|object| object["kind"] == "Service").cloned().map(Arc::new).collect();
-        let services = plan_services(&server, Some(&adapters), &live);
+        let services = plan_services(&server, Some(&adapters), None, &live);
         services.ensure.iter().for_each(|ensure| look("Service", &ensure.desired));
         words.extend(services.remove.iter().map(|remove| format!("Service {} goes: {}", remove.name, remove.why)));
         words
