@@ -79,6 +79,9 @@ impl World {
         let services = ServicesFact { applied: Some(self.applied), ..ServicesFact::default() };
         let live: [Arc<Value>; 0] = [];
         server["status"] = derive(Observed {
+            name: "files",
+            volumes: None,
+            claims: None,
             generation: GENERATION,
             deleting: false,
             server: checked.as_ref().map_err(String::as_str),

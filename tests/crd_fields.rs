@@ -36,6 +36,7 @@ const ADDED: &[&str] = &[
     "status.activeAdapters",
     "status.adapters",
     "status.lastChange",
+    "status.volumes",
     "metadata",
     "spec.service.type",
     "spec.apiService",

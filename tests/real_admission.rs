@@ -96,6 +96,12 @@ async fn the_api_server_judges_each_case_and_each_update_as_the_table_says() {
         let name = format!("files-{number}");
         let created = write(&client, Method::POST, &path, &object(&name, &update.before)).await;
         assert!(created.status.is_success(), "{}: {}", update.name, created.message);
+        if let Some(volumes) = &update.volumes {
+            let status = json!({"status": {"volumes": volumes}});
+            let patched =
+                namespace.cluster().patch_subresource(resources::SERVERS, namespace.name(), &name, "status", &status);
+            patched.await.expect("the status is accepted");
+        }
         let mut changed = namespace.get(resources::SERVERS, &name).await.expect("an answer").expect("it is there");
         changed["spec"] = update.after.clone();
         if update.after.is_null() {
@@ -194,11 +200,12 @@ async fn an_object_that_an_older_crd_admitted_takes_status_and_gives_up_its_fina
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// A status, another one, a label, a deletion, and the end of the finalizer.
+/// A status, with volumes that have more or less than the spec says, a label, a deletion, and the end of the finalizer.
 async fn write_as_the_operator_does(namespace: &Namespace, name: &str) -> Result<(), String> {
     let said = |what: &'static str| move |error| format!("{what}: {error}");
-    for phase in ["Failed", "Pending"] {
-        let status = json!({"status": {"observedGeneration": 1, "phase": phase, "activeAdapters": "", "conditions": [{
+    for (phase, size) in [("Failed", "90Ti"), ("Pending", "1Mi")] {
+        let volumes = json!({"metadata": size, "content": size, "controlplane": size});
+        let status = json!({"status": {"observedGeneration": 1, "phase": phase, "activeAdapters": "", "volumes": volumes, "conditions": [{
             "type": "Ready", "status": "False", "reason": "SpecInvalid", "message": "told",
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }]}});

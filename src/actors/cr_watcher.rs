@@ -1,8 +1,8 @@
 //! CrWatcher: sees what happens in the Kubernetes API and says *what* changed, never how.
 //!
 //! Owns the watches; fills the caches before it tells anyone. DittoServers, and what they own by label: StatefulSets,
-//! Services, NetworkPolicies and ServiceMonitors whole, ConfigMaps and Secrets by their metadata; and the pods of the
-//! StatefulSets, of which only what says how they come up is kept. Secrets enter no cache: a name that changed is all
+//! Services, NetworkPolicies, ServiceMonitors and claims whole, ConfigMaps and Secrets by their metadata; and the pods of
+//! the StatefulSets, of which only what says how they come up is kept. Secrets enter no cache: a name that changed is all
 //! that is kept of them. Nothing is told from a list that is not complete.
 
 use std::sync::Arc;
@@ -19,11 +19,12 @@ use super::messages::{Cause, CauseKind, Seen, Sighting, Stop};
 use super::trouble::Trouble;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::{Cache, Change, Kind, WatchEvent, WatchPolicy, WatchScope, watch};
+use crate::reconcile::claims::server_of_claim;
 use crate::reconcile::pod::slim;
 use crate::reconcile::{ServerKey, meta};
 
 /// The kinds that are watched.
-const WATCHED: [Kind; 8] = [
+const WATCHED: [Kind; 9] = [
     Kind::Pod,
     Kind::DittoServer,
     Kind::StatefulSet,
@@ -32,6 +33,7 @@ const WATCHED: [Kind; 8] = [
     Kind::Secret,
     Kind::NetworkPolicy,
     Kind::ServiceMonitor,
+    Kind::Claim,
 ];
 
 /// How the watches are made.
@@ -74,6 +76,7 @@ impl CrWatcher {
                 | Kind::Pod
                 | Kind::NetworkPolicy
                 | Kind::ServiceMonitor
+                | Kind::Claim
         );
         let scope = WatchScope {
             kind,
@@ -170,7 +173,8 @@ fn take_in(deps: &Deps, kind: Kind, event: WatchEvent) -> Vec<Sighting> {
         Kind::NetworkPolicy => &deps.caches.network_policies,
         Kind::ServiceMonitor => &deps.caches.service_monitors,
         Kind::Pod => &deps.caches.pods,
-        Kind::Secret | Kind::PerconaPgCluster => return secrets(&event),
+        Kind::Claim => &deps.caches.claims,
+        Kind::Secret | Kind::PerconaPgCluster | Kind::StorageClass => return secrets(&event),
     };
     let event = if kind == Kind::Pod { slimmed(event) } else { event };
     cache.apply(event).into_iter().filter_map(|change| sighting(kind, change)).collect()
@@ -200,7 +204,9 @@ fn sighting(kind: Kind, change: Change) -> Option<Sighting> {
         Kind::ServiceMonitor => Sighting::ServiceMonitor(key(owner?.name)),
         // A StatefulSet of ours bears its server's name.
         Kind::Pod => Sighting::Pod(key(owner?.name)),
-        Kind::Secret | Kind::PerconaPgCluster => return None,
+        // A claim outlives its server and has no owner: its name tells.
+        Kind::Claim => Sighting::Claim(key(server_of_claim(&change.name)?.to_owned())),
+        Kind::Secret | Kind::PerconaPgCluster | Kind::StorageClass => return None,
     })
 }
 

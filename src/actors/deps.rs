@@ -10,9 +10,11 @@ use super::gate::Gate;
 use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
 use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, MishapReader, Notice, NoticeKind, Reason};
+use crate::crd::rules::Volume;
 use crate::dittofs::{HttpClient, UrlTemplate};
-use crate::reconcile::ServerKey;
+use crate::reconcile::claims::VOLUMES;
 use crate::reconcile::drift::{Drifted, drift};
+use crate::reconcile::{Names, ServerKey};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{TraceContext, Tracer};
 
@@ -31,14 +33,27 @@ pub struct Caches {
     pub network_policies: Cache,
     /// ServiceMonitors with our label; the cluster may not have the kind.
     pub service_monitors: Cache,
+    /// Claims with our label.
+    pub claims: Cache,
     /// Pods with our label; of each only what says how it comes up.
     pub pods: Cache,
 }
 
 impl Caches {
-    /// Whether every cache was filled once, but for kinds that can be done without: nothing is decided before.
+    /// Whether every cache was filled once, but for what can be done without: nothing is decided before. Claims are not
+    /// waited for: what is made of them asks for itself, and a role that does not let the operator see them stops nothing
+    /// else.
     pub fn are_synced(&self) -> bool {
-        let Self { servers, stateful_sets, services, config_maps, network_policies, pods, service_monitors: _ } = self;
+        let Self {
+            servers,
+            stateful_sets,
+            services,
+            config_maps,
+            network_policies,
+            pods,
+            claims: _,
+            service_monitors: _,
+        } = self;
         [servers, stateful_sets, services, config_maps, network_policies, pods].iter().all(|cache| cache.is_synced())
     }
 }
@@ -79,6 +94,13 @@ impl Deps {
     /// The newest known state of the server.
     pub fn spec(&self, key: &ServerKey) -> Option<Arc<Spec>> {
         self.specs.current(&self.caches.servers, key)
+    }
+
+    /// What there is by the names of a server's claims; None before all claims were listed.
+    pub fn claims_of(&self, key: &ServerKey) -> Option<Vec<Arc<Value>>> {
+        let names = Names::new(&key.name);
+        let claim = |volume: &Volume| self.caches.claims.get(&key.namespace, &names.claim(volume.claim()));
+        self.caches.claims.is_synced().then(|| VOLUMES.iter().filter_map(claim).collect())
     }
 
     /// Whether nothing of the server but its status may be written.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::reconcile::deletion::{Attempt, Duty};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
-use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, SnapshotsFact};
+use crate::reconcile::status::{ConfigFact, PollFact, PortsFact, ServicesFact, SnapshotsFact, VolumesFact};
 use crate::reconcile::{NfsPorts, ObservedAdapter, ServerKey};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::{Metrics, Posted};
@@ -174,6 +174,8 @@ pub enum Fact {
     Adapters(Arc<Vec<ObservedAdapter>>),
     /// From PortReconciler.
     Ports(PortsFact),
+    /// From PortReconciler: claims that cannot grow.
+    Volumes(VolumesFact),
     /// From ServiceReconciler.
     Services(ServicesFact),
     /// From a worker: what its last run would have written, were the server not paused, in words.
@@ -352,6 +354,8 @@ pub enum Sighting {
     ServiceMonitor(ServerKey),
     /// All ServiceMonitors were listed, or their kind is not served.
     ServiceMonitors,
+    /// A claim of the StatefulSet of this server.
+    Claim(ServerKey),
     /// A pod of this server's StatefulSet.
     Pod(ServerKey),
     /// A Secret: namespace and name.

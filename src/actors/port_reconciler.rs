@@ -1,4 +1,4 @@
-//! PortReconciler: the only writer of the StatefulSet.
+//! PortReconciler: the only writer of the StatefulSet, and of the size that its claims ask for (`claims`).
 //!
 //! Reads the newest StatefulSet, asks the pure ring what to do, replaces it at the resourceVersion that was read, and
 //! on a conflict reads it again: a bounded number of times, with jitter between. What to do is decided in
@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use self::claims::Volumes;
 use super::Deps;
 use super::done::{Done, report_changes, report_fights, retry};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
@@ -25,9 +26,11 @@ use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::crd::annotations::RESTART_AT;
 use crate::reconcile::stateful_set::{HashInput, Input, Plan, plan, restart_at};
-use crate::reconcile::status::PortsFact;
+use crate::reconcile::status::{PortsFact, VolumesFact};
 use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint, repeats};
 use crate::telemetry::metrics::doing;
+
+mod claims;
 
 /// Attempts of one run at a StatefulSet that others keep changing.
 const ATTEMPTS: u32 = 5;
@@ -47,6 +50,9 @@ pub struct PortReconciler {
     /// A write that the API server turned into no change: not sent again while both sides stay as they are.
     settled: Option<String>,
     last: Option<PortsFact>,
+    /// What is remembered of the claims.
+    volumes: Volumes,
+    last_volumes: Option<VolumesFact>,
     upkeep: Upkeep,
     /// The fights that were told last.
     fought: Vec<String>,
@@ -68,6 +74,8 @@ impl PortReconciler {
             polled_at: None,
             settled: None,
             last: None,
+            volumes: Volumes::default(),
+            last_volumes: None,
             upkeep,
             fought: Vec::new(),
             _lifeline: lifeline,
@@ -108,11 +116,10 @@ impl Handler<AdaptersObserved> for PortReconciler {
 impl Handler<Resend> for PortReconciler {
     type Result = ();
     fn handle(&mut self, _: Resend, _: &mut Self::Context) {
-        if let Some(fact) = self.last.clone() {
-            self.status.do_send(Report {
-                fact: Fact::Ports(fact),
-                cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
-            });
+        let facts = [self.last_volumes.clone().map(Fact::Volumes), self.last.clone().map(Fact::Ports)];
+        for fact in facts.into_iter().flatten() {
+            let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+            self.status.do_send(Report { fact, cause });
         }
         self.fought.clear();
         let fights = self.upkeep.fought();
@@ -140,6 +147,8 @@ pub struct Outcome {
     fact: Option<PortsFact>,
     settled: Option<String>,
     verdict: Verdict,
+    /// What is known of the claims; None when nothing is.
+    volumes: Option<Volumes>,
     /// What was written, in words.
     changes: Vec<String>,
     /// The poll whose news it answers, and when its last write was done.
@@ -159,6 +168,7 @@ impl Worker for PortReconciler {
             hashed: self.hashed.clone(),
             adapters: self.adapters.clone(),
             settled: self.settled.clone(),
+            volumes: self.volumes.clone(),
             seed: self.deps.next_seed(),
             cause: cause.kind,
             done: Done::default(),
@@ -186,6 +196,15 @@ impl Worker for PortReconciler {
             }
         }
         report_changes(&self.status, &self.deps.metrics, &outcome.changes);
+        if let Some(volumes) = outcome.volumes {
+            self.volumes = volumes;
+            let fact = self.volumes.fact();
+            if self.last_volumes.as_ref() != Some(&fact) {
+                self.last_volumes = Some(fact.clone());
+                let cause = Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter);
+                self.status.do_send(Report { fact: Fact::Volumes(fact), cause });
+            }
+        }
         let fights = self.upkeep.fought();
         report_fights(&self.status, &self.deps.metrics, Role::PortReconciler, fights, &mut self.fought);
         if let Some(fact) = outcome.fact
@@ -208,6 +227,7 @@ struct Run {
     hashed: Option<(i64, HashInput)>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     settled: Option<String>,
+    volumes: Volumes,
     seed: u64,
     cause: CauseKind,
     done: Done,
@@ -221,15 +241,27 @@ impl Run {
         crate::fault::hit_for("port-reconciler.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return self.end(None, Verdict::Settled) };
         let Ok(server) = spec.server.clone() else { return self.end(None, Verdict::Settled) };
+        let volumes = self.volumes(&server).await;
+        let mut outcome = self.stateful_set(&spec, &server).await;
+        if let Some((volumes, again)) = volumes {
+            outcome.volumes = Some(volumes);
+            if again && outcome.verdict == Verdict::Settled {
+                outcome.verdict = Verdict::Retry;
+            }
+        }
+        outcome
+    }
+
+    async fn stateful_set(&mut self, spec: &Spec, server: &ValidatedServer) -> Outcome {
         // The cache answers for the common case, in which nothing differs; whatever is written is read first.
         let name = server.names().stateful_set();
         let cached = self.deps.caches.stateful_sets.get(&self.key.namespace, &name);
-        match cached.as_deref().map(|cached| self.plan(&spec, &server, Some(cached), None)) {
+        match cached.as_deref().map(|cached| self.plan(spec, server, Some(cached), None)) {
             Some(Plan::Nothing { deferred }) => {
                 if !server.deleting {
                     self.upkeep.saw(Kind::StatefulSet, &name);
                 }
-                let applied = self.applied(&server, deferred);
+                let applied = self.applied(server, deferred);
                 return self.end(Some(applied), Verdict::Settled);
             }
             // What was said about the StatefulSet before stays true until the hash of this generation comes.
@@ -240,7 +272,7 @@ impl Run {
             }
             _ => {}
         }
-        match self.write(&spec, &server, &name).await {
+        match self.write(spec, server, &name).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 let note = format!("StatefulSet {name}: {error}");
@@ -307,6 +339,22 @@ impl Run {
                         self.deps.event_again(&about, reason, action, note, related, again.times);
                     }
                     return Ok(self.end(Some(fact), Verdict::Retry));
+                }
+                Plan::StorageChanged(why) => {
+                    let note = format!("StatefulSet {name} is left as it is: {why}");
+                    if let Some(again) = self.trouble.failed(&format!("StatefulSet {name}")) {
+                        warn!(
+                            namespace,
+                            name = self.key.name,
+                            why,
+                            "the StatefulSet cannot follow spec.storage{again}"
+                        );
+                        let (reason, action) = (Reason::ReconcileFailed, "ReconcileStatefulSet");
+                        self.deps.event_again(&about, reason, action, note.clone(), related, again.times);
+                    }
+                    // Only another change of the spec helps.
+                    let fact = PortsFact { problem: Some(note), ..PortsFact::default() };
+                    return Ok(self.end(Some(fact), Verdict::Settled));
                 }
                 Plan::BeingDeleted => {
                     let problem = format!("StatefulSet {name} is being deleted; it is made again when it is gone");
@@ -454,6 +502,7 @@ impl Run {
             fact,
             settled: self.settled.clone(),
             verdict,
+            volumes: None,
             changes,
             answered: self.polled_at,
             last_write: doing::last_write(),

@@ -26,7 +26,7 @@ use crate::cluster::{CrRef, Kind, Mishap, Reason};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::pod::{PodSeen, Why, standing};
 use crate::reconcile::status::{
-    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, derive, patch,
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, VolumesFact, derive, patch,
 };
 use crate::reconcile::{
     Names, ObservedAdapter, ServerKey, controller_uid, meta, no_service_monitors, operator_kept_out, warnings,
@@ -51,6 +51,7 @@ struct Facts {
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
+    volumes: Option<VolumesFact>,
     services: Option<ServicesFact>,
     deletion: Option<String>,
     held: BTreeMap<Role, Vec<String>>,
@@ -143,6 +144,7 @@ impl Handler<Report> for StatusReporter {
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
+            Fact::Volumes(fact) => self.facts.volumes = Some(fact),
             Fact::Services(fact) => self.facts.services = Some(fact),
             Fact::Fought(role, fights) => {
                 self.facts.fought.insert(role, fights);
@@ -342,6 +344,7 @@ impl Run {
     fn derive(&self, spec: &Spec, previous: Option<&Value>, set: Option<&Value>, pod: &Pod, now: Timestamp) -> Value {
         let server = spec.server.as_ref().map(AsRef::as_ref);
         let services = self.deps.caches.services.owned_by(&spec.uid);
+        let claims = self.deps.claims_of(&self.key);
         let adapters = self.facts.adapters.as_ref().map(|adapters| adapters.as_slice());
         let mut doubts: Vec<String> = server.map_or_else(
             |_| Vec::new(),
@@ -356,6 +359,7 @@ impl Run {
         let held: Vec<String> = self.facts.held.values().flatten().cloned().collect();
         let now = stamp(now);
         let mut derived = derive(Observed {
+            name: &self.key.name,
             generation: spec.generation,
             deleting: spec.deleting,
             deletion: self.facts.deletion.as_deref(),
@@ -367,6 +371,8 @@ impl Run {
             adapters,
             ports: self.facts.ports.as_ref(),
             services: self.facts.services.as_ref(),
+            volumes: self.facts.volumes.as_ref(),
+            claims: claims.as_deref(),
             snapshots: self.facts.snapshots.as_ref(),
             stateful_set: set,
             pod: match pod {

@@ -407,6 +407,7 @@ impl Handler<Seen> for Supervisor {
             Sighting::NetworkPolicy(key) => (Kind::NetworkPolicy, key),
             Sighting::ServiceMonitor(key) => (Kind::ServiceMonitor, key),
             Sighting::ServiceMonitors => return self.service_monitors_seen(&cause),
+            Sighting::Claim(key) => (Kind::Claim, key),
             // Of many starting at once each says a few things: they make no trace of their own when nobody listens.
             Sighting::Pod(key) if !self.families.contains_key(&key) => return,
             Sighting::Pod(key) => (Kind::Pod, key),
@@ -423,6 +424,10 @@ impl Handler<Seen> for Supervisor {
             }
             (Kind::NetworkPolicy | Kind::ServiceMonitor, Some(family)) => {
                 family.services.0.do_send(Poke(cause.to(&self.deps.metrics, Role::ServiceReconciler)));
+            }
+            (Kind::Claim, Some(family)) => {
+                family.ports.0.do_send(Poke(cause.to(&self.deps.metrics, Role::PortReconciler)));
+                family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));
             }
             (Kind::Pod, Some(family)) => {
                 family.status.0.do_send(Poke(cause.to(&self.deps.metrics, Role::StatusReporter)));

@@ -33,12 +33,10 @@ mod stateful_set;
 mod tls;
 
 pub use common::{
-    ADAPTER_POLICY_LABEL, ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, API_PORT_NAME, API_VERSION, APP, APP_LABEL,
-    BASELINE_POLICY_LABEL, CONFIG_HASH_ANNOTATION, CONTAINER_NAME, HELD_TEMPLATE_ANNOTATION, INSTANCE_LABEL, KIND,
-    MANAGED_BY, MANAGED_BY_LABEL, METRICS_PORT_NAME, METRICS_SERVICE_LABEL, labels, owner_reference, selector,
-    ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, ADOPTED_ANNOTATION, API_PORT_NAME, API_VERSION, APP, APP_LABEL,
-    CONFIG_HASH_ANNOTATION, CONTAINER_NAME, HELD_TEMPLATE_ANNOTATION, INSTANCE_LABEL, KIND, MANAGED_BY,
-    MANAGED_BY_LABEL, METRICS_PORT_NAME, METRICS_SERVICE_LABEL, labels, owner_reference, selector,
+    ADAPTER_POLICY_LABEL, ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, ADOPTED_ANNOTATION, API_PORT_NAME, API_VERSION,
+    APP, APP_LABEL, BASELINE_POLICY_LABEL, CONFIG_HASH_ANNOTATION, CONTAINER_NAME, HELD_TEMPLATE_ANNOTATION,
+    INSTANCE_LABEL, KIND, MANAGED_BY, MANAGED_BY_LABEL, METRICS_PORT_NAME, METRICS_SERVICE_LABEL, labels,
+    owner_reference, selector,
 };
 pub use config_map::{CONFIG_FILE, KRB5_CONF_FILE, config_map, hashed_text};
 pub use config_yaml::render;
@@ -46,7 +44,7 @@ pub use network_policy::{adapter_policy, baseline_policy};
 pub use nfs_ports::nfs_ports;
 pub use percona::percona_cluster;
 pub use pod_template::OWN_ENV;
-pub use quantity::canonical;
+pub use quantity::{canonical, thousandths};
 pub use rbac::rbac_yaml;
 pub use secret_admin::{ADMIN_PASSWORD_KEY, ADMIN_USERNAME_KEY, admin_secret};
 pub use secret_credentials::{CredentialValues, credentials_keys, credentials_secret};
@@ -57,4 +55,7 @@ pub use service_file::{TargetPorts, file_service};
 pub use service_headless::headless_service;
 pub use service_metrics::metrics_service;
 pub use service_monitor::service_monitor;
-pub use stateful_set::{AdapterPort, FRESH_SERVER_ADAPTERS, TemplateInput, fresh_server_adapters, stateful_set};
+pub use stateful_set::{
+    AdapterPort, CONTENT_CLAIM, CONTROL_PLANE_CLAIM, FRESH_SERVER_ADAPTERS, METADATA_CLAIM, TemplateInput,
+    fresh_server_adapters, stateful_set,
+};

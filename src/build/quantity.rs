@@ -18,6 +18,19 @@ pub fn canonical(text: &str) -> String {
     canonical_form(text.trim()).and_then(|once| canonical_form(&once)).unwrap_or_else(|| text.to_owned())
 }
 
+/// How much `text` is, in thousandths, rounded up: for comparing. None when it is no quantity, or too large to count.
+pub fn thousandths(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (_, base, exponent) = scale(suffix)?;
+    millis(number, base, exponent).map(|amount| sign * amount)
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Format {
     Decimal,
@@ -134,6 +147,24 @@ mod tests {
         for text in ["", ".", "Gi", "10GiB", "ten", "1 Gi", "1.2.3", "e3", "99999999999999999999999999999999999999999"]
         {
             assert_eq!(canonical(text), text);
+        }
+    }
+
+    #[test]
+    fn quantities_are_counted_in_thousandths() {
+        for (text, amount) in [
+            ("1", 1000),
+            ("10Gi", 10 * 1024 * 1024 * 1024 * 1000),
+            ("10G", 10_000_000_000_000),
+            ("1e3", 1_000_000),
+            ("500m", 500),
+            ("-1", -1000),
+            ("0Gi", 0),
+        ] {
+            assert_eq!(thousandths(text), Some(amount), "{text}");
+        }
+        for text in ["", "Gi", "ten", "1 Gi", "99999999999999999999999999999999999999999"] {
+            assert_eq!(thousandths(text), None, "{text}");
         }
     }
 

@@ -15,11 +15,11 @@ use super::quantity::canonical;
 use crate::reconcile::ValidatedServer;
 
 /// Claim with the file metadata.
-pub(super) const METADATA_CLAIM: &str = "metadata";
+pub const METADATA_CLAIM: &str = "metadata";
 /// Claim with the block cache; only when it has a size.
-pub(super) const CONTENT_CLAIM: &str = "content";
+pub const CONTENT_CLAIM: &str = "content";
 /// Claim with the control-plane database.
-pub(super) const CONTROL_PLANE_CLAIM: &str = "controlplane";
+pub const CONTROL_PLANE_CLAIM: &str = "controlplane";
 
 /// One adapter's container port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

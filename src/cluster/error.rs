@@ -33,6 +33,8 @@ pub enum Operation {
     AddFinalizer,
     /// PATCH that removes one finalizer.
     RemoveFinalizer,
+    /// PATCH of the size that a claim asks for.
+    ResizeClaim,
 }
 
 impl Operation {
@@ -47,6 +49,7 @@ impl Operation {
             Self::PatchStatus => "patch-status",
             Self::AddFinalizer => "add-finalizer",
             Self::RemoveFinalizer => "remove-finalizer",
+            Self::ResizeClaim => "resize-claim",
         }
     }
 }
@@ -62,6 +65,7 @@ impl fmt::Display for Operation {
             Self::PatchStatus => "patch the status of",
             Self::AddFinalizer => "add the finalizer of",
             Self::RemoveFinalizer => "remove the finalizer of",
+            Self::ResizeClaim => "resize",
         })
     }
 }

@@ -26,6 +26,10 @@ pub enum Kind {
     NetworkPolicy,
     /// `monitoring.coreos.com/v1 ServiceMonitor`.
     ServiceMonitor,
+    /// `v1 PersistentVolumeClaim`.
+    Claim,
+    /// `storage.k8s.io/v1 StorageClass`, in no namespace.
+    StorageClass,
     /// `pgv2.percona.com/v2 PerconaPGCluster`.
     PerconaPgCluster,
 }
@@ -38,8 +42,9 @@ impl Kind {
             Self::StatefulSet => "apps",
             Self::NetworkPolicy => "networking.k8s.io",
             Self::ServiceMonitor => "monitoring.coreos.com",
+            Self::StorageClass => "storage.k8s.io",
             Self::PerconaPgCluster => "pgv2.percona.com",
-            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "",
+            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod | Self::Claim => "",
         }
     }
 
@@ -59,8 +64,9 @@ impl Kind {
             Self::StatefulSet => "apps/v1",
             Self::NetworkPolicy => "networking.k8s.io/v1",
             Self::ServiceMonitor => "monitoring.coreos.com/v1",
+            Self::StorageClass => "storage.k8s.io/v1",
             Self::PerconaPgCluster => "pgv2.percona.com/v2",
-            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod => "v1",
+            Self::Service | Self::ConfigMap | Self::Secret | Self::Pod | Self::Claim => "v1",
         }
     }
 
@@ -75,6 +81,8 @@ impl Kind {
             Self::Pod => "Pod",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::ServiceMonitor => "ServiceMonitor",
+            Self::Claim => "PersistentVolumeClaim",
+            Self::StorageClass => "StorageClass",
             Self::PerconaPgCluster => "PerconaPGCluster",
         }
     }
@@ -90,6 +98,8 @@ impl Kind {
             Self::Pod => "pods",
             Self::NetworkPolicy => "networkpolicies",
             Self::ServiceMonitor => "servicemonitors",
+            Self::Claim => "persistentvolumeclaims",
+            Self::StorageClass => "storageclasses",
             Self::PerconaPgCluster => "perconapgclusters",
         }
     }
@@ -104,14 +114,22 @@ impl Kind {
         self == Self::ServiceMonitor
     }
 
+    /// Whether its objects are in no namespace.
+    pub fn is_cluster_scoped(self) -> bool {
+        self == Self::StorageClass
+    }
+
     /// Path of the group and version, where discovery answers.
     pub fn discovery_path(self) -> String {
         let root = if self.group().is_empty() { "api" } else { "apis" };
         format!("/{root}/{}", self.api_version())
     }
 
-    /// Path of the collection in `namespace`; `None` when that is no valid name.
+    /// Path of the collection in `namespace`; `None` when that is no valid name. A kind of no namespace has one path.
     pub fn collection_path(self, namespace: &str) -> Option<String> {
+        if self.is_cluster_scoped() {
+            return Some(format!("{}/{}", self.discovery_path(), self.plural()));
+        }
         is_object_name(namespace).then(|| format!("{}/namespaces/{namespace}/{}", self.discovery_path(), self.plural()))
     }
 
@@ -123,6 +141,9 @@ impl Kind {
 
     /// The path of one object with names in place of values, and what lies `below` it.
     pub fn url_template(self, below: &str) -> String {
+        if self.is_cluster_scoped() {
+            return format!("{}/{}/{{name}}{below}", self.discovery_path(), self.plural());
+        }
         format!("{}/namespaces/{{namespace}}/{}/{{name}}{below}", self.discovery_path(), self.plural())
     }
 
@@ -160,7 +181,7 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 11] = [
         Kind::DittoServer,
         Kind::StatefulSet,
         Kind::Service,
@@ -169,6 +190,8 @@ mod tests {
         Kind::Pod,
         Kind::NetworkPolicy,
         Kind::ServiceMonitor,
+        Kind::Claim,
+        Kind::StorageClass,
         Kind::PerconaPgCluster,
     ];
 
@@ -183,6 +206,8 @@ mod tests {
         assert_eq!(path(Kind::Pod), "/api/v1/namespaces/ns/pods/a");
         assert_eq!(path(Kind::NetworkPolicy), "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/a");
         assert_eq!(path(Kind::ServiceMonitor), "/apis/monitoring.coreos.com/v1/namespaces/ns/servicemonitors/a");
+        assert_eq!(path(Kind::Claim), "/api/v1/namespaces/ns/persistentvolumeclaims/a");
+        assert_eq!(path(Kind::StorageClass), "/apis/storage.k8s.io/v1/storageclasses/a");
     }
 
     #[test]
@@ -190,7 +215,9 @@ mod tests {
         for bad in ["", "..", "../x", "a/b", "a/../../ns2/secrets/b", "a?x=1", "a#b", "a%2fb", "A", "-a", "a.", "a b"] {
             for kind in ALL {
                 assert_eq!(kind.object_path("ns", bad), None, "{bad}");
-                assert_eq!(kind.object_path(bad, "a"), None, "{bad}");
+                if !kind.is_cluster_scoped() {
+                    assert_eq!(kind.object_path(bad, "a"), None, "{bad}");
+                }
             }
         }
         assert!(Kind::Secret.object_path("ns", "my.secret-1").is_some());
@@ -200,7 +227,8 @@ mod tests {
     fn kind_and_path_agree_with_what_kube_makes_of_them() {
         use kube::Resource as _;
         for kind in ALL {
-            let url = kube::core::DynamicObject::url_path(&kind.api_resource(), Some("ns"));
+            let namespace = (!kind.is_cluster_scoped()).then_some("ns");
+            let url = kube::core::DynamicObject::url_path(&kind.api_resource(), namespace);
             assert_eq!(Some(url), kind.collection_path("ns"));
         }
     }

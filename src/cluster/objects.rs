@@ -20,7 +20,7 @@ use tracing::{Instrument as _, Span};
 
 use super::error::{Call, KubeError, Operation};
 use super::kind::Kind;
-use crate::reconcile::{ServerKey, diff};
+use crate::reconcile::{ServerKey, diff, meta};
 use crate::telemetry::metrics::{self, Action, Metrics, doing};
 use crate::telemetry::table::Attribute;
 use crate::telemetry::trace::{failed, records, set, started};
@@ -229,6 +229,19 @@ impl Cluster {
         }
     }
 
+    /// Lets the claim that was read as `claim` ask for `size`, and returns it as stored. A conflict when it is another
+    /// object of that name by now, or was changed since.
+    pub async fn resize_claim(&self, claim: &Value, size: &str) -> Result<Value, KubeError> {
+        let (namespace, name) = (meta(claim, "namespace"), meta(claim, "name"));
+        let request = Verb { operation: Operation::ResizeClaim, kind: Kind::Claim, namespace, name };
+        let patch = json!({
+            "metadata": {"uid": meta(claim, "uid"), "resourceVersion": meta(claim, "resourceVersion")},
+            "spec": {"resources": {"requests": {"storage": size}}},
+        });
+        let answer = self.send(&request, Method::PATCH, MERGE_PATCH, Some(&patch)).await?;
+        request.parse(&answer)
+    }
+
     async fn send(
         &self,
         verb: &Verb<'_>,
@@ -299,7 +312,9 @@ impl Cluster {
             Operation::Create => Some(Action::Create),
             Operation::Replace => Some(Action::Update),
             Operation::Delete => Some(Action::Delete),
-            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer => Some(Action::Patch),
+            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
+                Some(Action::Patch)
+            }
         };
         if let (Ok(_), Some(action)) = (result, action) {
             doing::wrote(verb.kind, action);
@@ -376,7 +391,7 @@ impl<'a> Verb<'a> {
             let decision = match self.operation {
                 Operation::Get | Operation::List => return span,
                 Operation::Create => "create",
-                Operation::Replace => "update",
+                Operation::Replace | Operation::ResizeClaim => "update",
                 Operation::Delete => "delete",
                 Operation::PatchStatus => "status",
                 Operation::AddFinalizer => "finalizer",
@@ -403,7 +418,7 @@ impl<'a> Verb<'a> {
             Operation::Create => {
                 format!("{}?fieldManager={FIELD_MANAGER}", self.kind.collection_path(self.namespace)?)
             }
-            Operation::Replace | Operation::AddFinalizer | Operation::RemoveFinalizer => {
+            Operation::Replace | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
                 format!("{object}?fieldManager={FIELD_MANAGER}")
             }
             Operation::PatchStatus => format!("{object}/status?fieldManager={FIELD_MANAGER}"),

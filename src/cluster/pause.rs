@@ -40,8 +40,12 @@ pub fn was_refused() -> bool {
 /// Whether this operation may not be done now.
 pub(super) fn refuses(operation: Operation) -> bool {
     let held = match operation {
-        Operation::Create | Operation::Replace | Operation::Delete => true,
-        Operation::Get | Operation::List | Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer => false,
+        Operation::Create | Operation::Replace | Operation::Delete | Operation::ResizeClaim => true,
+        Operation::Get
+        | Operation::List
+        | Operation::PatchStatus
+        | Operation::AddFinalizer
+        | Operation::RemoveFinalizer => false,
     };
     held && JOB.try_with(|job| (job.paused)()).unwrap_or(false) && !crate::fault::on("ignore-pause")
 }

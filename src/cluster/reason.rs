@@ -29,6 +29,12 @@ pub enum Reason {
     AdapterNetworkPolicyDeleted,
     /// The StatefulSet's ports follow the adapters.
     ContainerPortsUpdated,
+    /// A claim was asked to grow.
+    VolumeExpanding,
+    /// A claim has grown.
+    VolumeExpanded,
+    /// A claim cannot grow.
+    VolumeExpansionFailed,
     /// The annotation of the DittoServer asks for a restart.
     RestartRequested,
     /// Something could not be brought about.
@@ -65,7 +71,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -76,6 +82,9 @@ impl Reason {
         Self::AdapterNetworkPolicyUpdated,
         Self::AdapterNetworkPolicyDeleted,
         Self::ContainerPortsUpdated,
+        Self::VolumeExpanding,
+        Self::VolumeExpanded,
+        Self::VolumeExpansionFailed,
         Self::RestartRequested,
         Self::ReconcileFailed,
         Self::AuthFailed,
@@ -107,6 +116,9 @@ impl Reason {
             Self::AdapterNetworkPolicyUpdated => "AdapterNetworkPolicyUpdated",
             Self::AdapterNetworkPolicyDeleted => "AdapterNetworkPolicyDeleted",
             Self::ContainerPortsUpdated => "ContainerPortsUpdated",
+            Self::VolumeExpanding => "VolumeExpanding",
+            Self::VolumeExpanded => "VolumeExpanded",
+            Self::VolumeExpansionFailed => "VolumeExpansionFailed",
             Self::RestartRequested => "RestartRequested",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
@@ -139,10 +151,13 @@ impl Reason {
             | Self::AdapterNetworkPolicyUpdated
             | Self::AdapterNetworkPolicyDeleted
             | Self::ContainerPortsUpdated
+            | Self::VolumeExpanding
+            | Self::VolumeExpanded
             | Self::RestartRequested
             | Self::RolloutStarted
             | Self::DriftRepaired => NoticeKind::Normal,
             Self::ReconcileFailed
+            | Self::VolumeExpansionFailed
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
             | Self::AdminBootstrapUnauthorized
@@ -184,6 +199,14 @@ impl Reason {
             Self::ContainerPortsUpdated => {
                 "The ports that the pod template declares follow the adapters; the running pod is left alone unless the \
                  spec says otherwise."
+            }
+            Self::VolumeExpanding => {
+                "A claim of the server was asked for the size that `spec.storage` has now; the storage driver makes it so."
+            }
+            Self::VolumeExpanded => "A claim of the server has a larger size than before.",
+            Self::VolumeExpansionFailed => {
+                "A claim cannot have the size that `spec.storage` asks for: its StorageClass does not allow it, the API \
+                 server refuses it, or the storage driver fails. The note says what to do; the claim keeps its size."
             }
             Self::RestartRequested => {
                 "The annotation dittofs.io/restart-at of the DittoServer has a new value; the pod restarts once, with \
@@ -267,6 +290,9 @@ impl Reason {
             Self::AdapterServiceFailed => "The note has the API server's answer; the Service stays as it is meanwhile.",
             Self::NotOwned => "Rename or remove that object, or give the server another name.",
             Self::ServerFailed => "The note says what to do; see docs/status.md.",
+            Self::VolumeExpansionFailed => {
+                "The note says what to do: mostly `allowVolumeExpansion` of the StorageClass, or the old size again."
+            }
             Self::DriftFought => {
                 "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
                  instead."
@@ -294,6 +320,9 @@ impl Reason {
             Self::AdapterNetworkPolicyUpdated => "Updated NetworkPolicy {name}: {field from what to what, …}",
             Self::AdapterNetworkPolicyDeleted => "Deleted NetworkPolicy {name}: {why}",
             Self::ContainerPortsUpdated => "Container ports of StatefulSet {name} follow the adapters: {changes}",
+            Self::VolumeExpanding => "Claim {name} is asked to grow from {size} to {size}",
+            Self::VolumeExpanded => "Claim {name} has grown from {size} to {size}",
+            Self::VolumeExpansionFailed => "Claim {name}: {what stands in the way, and what to do}",
             Self::RestartRequested => "The pod of StatefulSet {name} is restarted: dittofs.io/restart-at is {text}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed

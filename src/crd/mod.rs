@@ -38,7 +38,7 @@ pub mod storage;
 pub(crate) use schema::sorted;
 pub use schema::{crd_json, crd_yaml};
 pub use spec::{DittoServer, DittoServerSpec};
-pub use status::{AdapterStatus, DittoServerStatus, LastChange};
+pub use status::{AdapterStatus, DittoServerStatus, LastChange, VolumesStatus};
 
 /// API group of the resource.
 pub const GROUP: &str = "dittofs.dittofs.com";

@@ -89,6 +89,8 @@ pub const SHARE_MAX: usize = 255;
 /// What to do about a change of storage.
 pub const STORAGE_REMEDY: &str =
     "storage cannot change after creation; set the old value again, or create another DittoServer";
+/// What to do about a size that is less than a volume has.
+pub const VOLUME_REMEDY: &str = "a volume cannot shrink; set that size or a larger one";
 
 /// What to do about a peer that names nobody, or too much at once.
 pub const PEER_REMEDY: &str = "give each peer a podSelector, a namespaceSelector or both, or an ipBlock alone; {} \
@@ -164,6 +166,37 @@ impl Port {
     }
 }
 
+/// A volume whose size may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// Claim `metadata`.
+    Metadata,
+    /// Claim `content`.
+    Content,
+    /// Claim `controlplane`.
+    ControlPlane,
+}
+
+impl Volume {
+    /// The claim: its name in the StatefulSet, and its key in `status.volumes`.
+    pub fn claim(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::Content => "content",
+            Self::ControlPlane => "controlplane",
+        }
+    }
+
+    /// The field below `spec.storage` with its size.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadataSize",
+            Self::Content => "contentSize",
+            Self::ControlPlane => "controlPlaneSize",
+        }
+    }
+}
+
 fn rule(expression: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule::new(expression).message(Message::Expression(message.into()))
 }
@@ -230,6 +263,53 @@ pub fn immutable(parent: &str, field: &str) -> Rule {
     )
     .reason(Reason::FieldValueForbidden)
     .field_path(format!(".{field}"))
+}
+
+/// A field stays set, or unset.
+pub fn stays_set(parent: &str, field: &str) -> Rule {
+    let text = |object: &str| format!("(has({object}.{field}) ? '\"' + {object}.{field} + '\"' : 'unset')");
+    rule(
+        format!("has(self.{field}) == has(oldSelf.{field})"),
+        format!(
+            "'{parent}.{field} was ' + {} + ' and is now ' + {} + ': {STORAGE_REMEDY}'",
+            text("oldSelf"),
+            text("self")
+        ),
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(format!(".{field}"))
+}
+
+/// At the root: a size that changes is not less than the claim has (`status.volumes`), or, when that is not known, than
+/// it was. It looks at a change only: a claim that somebody let grow by hand has more than the spec says, and a status
+/// or a finalizer must be written all the same. What cannot be read as a size is left to the field's own rule. A plain
+/// `oldSelf`, which keeps the rule to updates: behind `oldSelf.value()` the API server takes every text for unbounded.
+pub fn volume_keeps(volume: Volume) -> Rule {
+    let (field, claim) = (volume.field(), volume.claim());
+    let has = |object: &str| {
+        format!("has({object}.spec) && has({object}.spec.storage) && has({object}.spec.storage.{field})")
+    };
+    let (old, new) = (format!("oldSelf.spec.storage.{field}"), format!("self.spec.storage.{field}"));
+    let known = format!(
+        "has(self.status) && has(self.status.volumes) && has(self.status.volumes.{claim}) && \
+         isQuantity(self.status.volumes.{claim})"
+    );
+    let less = |than: &str| format!("quantity({new}).isLessThan(quantity({than}))");
+    let has_it = format!("self.status.volumes.{claim}");
+    Rule::new(format!(
+        "!({}) || !({}) || {new} == {old} || !isQuantity({new}) || ({known} ? !{} : \
+         !isQuantity({old}) || !{})",
+        has("self"),
+        has("oldSelf"),
+        less(&has_it),
+        less(&old),
+    ))
+    .message(Message::Expression(format!(
+        "'spec.storage.{field} is \"' + {new} + '\" and its volume has ' + ({known} ? {has_it} : 'been given ' + {old}) \
+         + ': {VOLUME_REMEDY}'"
+    )))
+    .reason(Reason::FieldValueForbidden)
+    .field_path(format!(".spec.storage.{field}"))
 }
 
 /// A claim's size is not 0 and fits.

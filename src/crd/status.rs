@@ -36,6 +36,9 @@ pub struct DittoServerStatus {
     /// The types of the adapters in one text, for the column of `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_adapters: Option<String>,
+    /// The sizes that the server's claims have. A size in spec.storage cannot be less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volumes: Option<VolumesStatus>,
     /// The operator's last change to an object of this server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_change: Option<LastChange>,
@@ -43,6 +46,23 @@ pub struct DittoServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Option<Vec<Condition>>,
+}
+
+/// The size that each claim has, as Kubernetes writes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VolumesStatus {
+    /// Claim `metadata`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub metadata: Option<String>,
+    /// Claim `content`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub content: Option<String>,
+    /// Claim `controlplane`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub controlplane: Option<String>,
 }
 
 /// What the operator last changed, and where to find out why.

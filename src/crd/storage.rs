@@ -5,13 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{defaults, rules};
 
-/// Volumes of the server. Volume claim templates are immutable, so nothing here can change after creation.
+/// Volumes of the server. A size can grow, and be taken back to what its claim has (`status.volumes`); nothing else here
+/// can change after creation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = rules::immutable("spec.storage", "metadataSize"),
-    validation = rules::immutable("spec.storage", "contentSize"),
-    validation = rules::immutable("spec.storage", "controlPlaneSize"),
+    validation = rules::stays_set("spec.storage", "contentSize"),
     validation = rules::immutable("spec.storage", "storageClassName")
 )]
 pub struct StorageSpec {

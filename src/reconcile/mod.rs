@@ -6,6 +6,7 @@
 mod adapters;
 mod admin_pace;
 mod api_tls;
+pub mod claims;
 pub mod deletion;
 mod diff;
 pub mod drift;
@@ -24,6 +25,8 @@ mod ports;
 pub mod preview;
 mod problem;
 mod quantity;
+#[cfg(test)]
+mod releases_tests;
 mod repeats;
 mod service_monitor;
 mod service_settings;
@@ -37,17 +40,17 @@ mod validated;
 mod warnings;
 
 pub use adapters::{AdapterTracker, ReportedAdapter};
-pub use diff::{diff, differences};
 pub use admin_pace::{AdminPace, Ended, Errand};
 pub use api_tls::ApiTls;
+pub use diff::{diff, differences};
 pub use duration::{DurationError, parse_go_duration};
 pub use hash::{Keys, SecretUse, UsedKey, config_hash, generation_for_hash, secrets_used};
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};
 pub use network_policies::{Published, plan_network_policies};
-pub use object::{Decision, controller_uid, decide, disowned, fingerprint, is_being_deleted, meta, owned_by, repeats};
 pub use nfs::NfsPorts;
+pub use object::{Decision, controller_uid, decide, disowned, fingerprint, is_being_deleted, meta, owned_by, repeats};
 pub use problem::{Problem, SpecInvalid};
 pub use quantity::{QuantityError, is_claim_size, parse_bytes};
 pub use repeats::{Again, Over, Repeats};

@@ -45,6 +45,10 @@ impl Names {
     pub fn pod(&self) -> String {
         format!("{}-0", self.cr)
     }
+    /// A claim of the only pod.
+    pub fn claim(&self, claim: &str) -> String {
+        format!("{claim}-{}", self.pod())
+    }
     /// The ConfigMap that holds `config.yaml`.
     pub fn config_map(&self) -> String {
         format!("{}-config", self.cr)

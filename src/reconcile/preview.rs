@@ -168,6 +168,7 @@ fn preview_stateful_set(server: &ValidatedServer, live: &Live, seen: &mut Previe
         Plan::NotOwned => {
             seen.changes.push(change(Action::Blocked, vec!["it belongs to somebody else".to_owned()]));
         }
+        Plan::StorageChanged(why) => seen.changes.push(change(Action::Blocked, vec![why])),
         Plan::BeingDeleted => seen.changes.push(change(Action::Blocked, vec!["it is being deleted".to_owned()])),
         Plan::Create(_) => seen.changes.push(change(Action::Create, vec![])),
         Plan::Replace { object, rolls, .. } => {

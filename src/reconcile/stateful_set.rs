@@ -8,6 +8,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::claims::content_changed;
 use super::diff::diff;
 use super::merge::{last_applied, merge, with_last_applied};
 use super::ports::{adapter_ports, has_container, move_adapter_ports_last, set_adapter_ports, without_adapter_ports};
@@ -84,6 +85,8 @@ pub enum Plan {
     },
     /// An object of that name belongs to somebody else.
     NotOwned,
+    /// The spec asks for another volume than it was made with, which cannot be: nothing is changed. In words.
+    StorageChanged(String),
     /// It is being deleted; its successor is made when it is gone.
     BeingDeleted,
 }
@@ -97,7 +100,10 @@ pub fn plan(input: Input<'_>) -> Plan {
         None => plan_create(input),
         Some(live) if !owned_by(live, &input.server.uid) => Plan::NotOwned,
         Some(live) if live.pointer("/metadata/deletionTimestamp").is_some() => Plan::BeingDeleted,
-        Some(live) => plan_replace(input, live),
+        Some(live) => match content_changed(input.server, live) {
+            Some(why) => Plan::StorageChanged(why),
+            None => plan_replace(input, live),
+        },
     }
 }
 

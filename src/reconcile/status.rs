@@ -7,8 +7,10 @@
 mod coming;
 pub mod reasons;
 mod snapshots;
+mod volumes;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -87,6 +89,13 @@ pub struct PortsFact {
     pub problem: Option<String>,
 }
 
+/// Which claims PortReconciler cannot let grow, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumesFact {
+    /// By claim.
+    pub refused: BTreeMap<&'static str, String>,
+}
+
 /// What ServiceReconciler last did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServicesFact {
@@ -112,6 +121,8 @@ pub struct LastChange {
 /// Everything that status is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
+    /// `metadata.name` of the CR.
+    pub name: &'a str,
     /// `metadata.generation` of the CR as read.
     pub generation: i64,
     /// Whether the CR is being deleted.
@@ -132,6 +143,10 @@ pub struct Observed<'a> {
     pub adapters: Option<&'a [ObservedAdapter]>,
     /// PortReconciler.
     pub ports: Option<&'a PortsFact>,
+    /// PortReconciler, of the claims.
+    pub volumes: Option<&'a VolumesFact>,
+    /// The claims of this server as last seen; None before the first complete list.
+    pub claims: Option<&'a [Arc<Value>]>,
     /// ServiceReconciler.
     pub services: Option<&'a ServicesFact>,
     /// AdapterPoller.
@@ -204,6 +219,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         discovered_condition(&seen),
         ports_condition(&seen),
         warnings_condition(&seen),
+        volumes::condition(&seen),
     ];
     conditions.extend(seen.paused.map(paused_condition));
     conditions.extend(database_condition(&seen));
@@ -232,6 +248,7 @@ pub fn derive(seen: Observed<'_>) -> Value {
         status.extend(known.or_else(before).map(|name| ("perconaClusterName".to_owned(), name)));
     }
     status.append(&mut told);
+    volumes::sizes(&seen, &mut status);
     if let Some(change) = seen.change {
         let trace = change.trace_id.as_deref().unwrap_or_default();
         let summary = bounded(&change.summary, SUMMARY_MAX);
@@ -250,12 +267,14 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
     let mut patch = derived.as_object().cloned().unwrap_or_default();
     let previous = previous.and_then(Value::as_object);
     let mut differs = false;
-    for field in ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters"] {
+    let optional = ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters", "volumes"];
+    for field in optional {
         if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
             patch.insert(field.to_owned(), Value::Null);
             differs = true;
         }
     }
+    differs |= volumes::drop_gone(previous, &mut patch);
     differs |= patch
         .iter()
         .any(|(field, value)| !value.is_null() && previous.and_then(|previous| previous.get(field)) != Some(value));
@@ -318,6 +337,8 @@ fn ready_condition(
         let must = match other.kind {
             "ConfigReady" | "DatabaseReady" | "Available" | "Authenticated" | "AdaptersDiscovered" => Truth::Yes,
             "Progressing" => Truth::No,
+            // Unknown only until the claims were listed.
+            "VolumesReady" if other.truth == Truth::No => Truth::Yes,
             _ => continue,
         };
         if other.truth != must {

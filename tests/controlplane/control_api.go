@@ -187,15 +187,17 @@ func (c *control) postLoadBalancer(request *http.Request) (any, error) {
 
 func (c *control) postVolumes(request *http.Request) (any, error) {
 	body, err := read[struct {
-		Namespace  string `json:"namespace"`
-		ResizeHold *bool  `json:"resizeHold"`
-		BindHold   *bool  `json:"bindHold"`
+		Namespace  string  `json:"namespace"`
+		ResizeHold *bool   `json:"resizeHold"`
+		HoldAs     *string `json:"holdAs"`
+		BindHold   *bool   `json:"bindHold"`
 	}](request)
 	if err != nil {
 		return nil, err
 	}
 	now := c.standIn.volumes.change(body.Namespace, func(s *volumeSettings) {
 		assign(&s.ResizeHold, body.ResizeHold)
+		assign(&s.HoldAs, body.HoldAs)
 		assign(&s.BindHold, body.BindHold)
 	})
 	if run := c.standIn.running(); run != nil {
@@ -284,7 +286,7 @@ func milliseconds(value *int, otherwise time.Duration) time.Duration {
 }
 
 // assign leaves the target as it is if nothing was given.
-func assign(target, value *bool) {
+func assign[T any](target, value *T) {
 	if value != nil {
 		*target = *value
 	}

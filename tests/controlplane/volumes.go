@@ -28,8 +28,18 @@ const (
 type volumeSettings struct {
 	// ResizeHold: claims that ask for more are marked as resizing and stay so.
 	ResizeHold bool `json:"resizeHold"`
+	// HoldAs: the condition with which a claim on hold is marked, Resizing when empty.
+	HoldAs string `json:"holdAs"`
 	// BindHold: claims are given no volume.
 	BindHold bool `json:"bindHold"`
+}
+
+// resizeConditions are those with which a claim says how far its growth is.
+var resizeConditions = []core.PersistentVolumeClaimConditionType{
+	core.PersistentVolumeClaimResizing,
+	core.PersistentVolumeClaimFileSystemResizePending,
+	core.PersistentVolumeClaimControllerResizeError,
+	core.PersistentVolumeClaimNodeResizeError,
 }
 
 // ensureStorageClasses makes the default class `standard`, whose claims can grow, and `fixed`,
@@ -80,7 +90,7 @@ func (r *standInRun) syncClaim(ctx context.Context, key string) (time.Duration, 
 	case claim.Spec.VolumeName == "" && !settings.BindHold:
 		return 0, r.provision(ctx, claim, class)
 	case claim.Status.Phase == core.ClaimBound:
-		return 0, r.grow(ctx, claim, settings.ResizeHold)
+		return 0, r.grow(ctx, claim, settings)
 	}
 	return 0, nil
 }
@@ -116,21 +126,28 @@ func (r *standInRun) provision(ctx context.Context, claim *core.PersistentVolume
 }
 
 // grow plays the resizer, on the volume first.
-func (r *standInRun) grow(ctx context.Context, claim *core.PersistentVolumeClaim, hold bool) error {
+func (r *standInRun) grow(ctx context.Context, claim *core.PersistentVolumeClaim, settings volumeSettings) error {
 	wanted := claim.Spec.Resources.Requests[core.ResourceStorage]
 	if wanted.Cmp(claim.Status.Capacity[core.ResourceStorage]) <= 0 {
 		return nil
 	}
 	changed := claim.DeepCopy()
-	resizing := func(c core.PersistentVolumeClaimCondition) bool {
-		return c.Type == core.PersistentVolumeClaimResizing
+	said := core.PersistentVolumeClaimConditionType(settings.HoldAs)
+	if said == "" {
+		said = core.PersistentVolumeClaimResizing
 	}
-	if hold {
-		if slices.ContainsFunc(changed.Status.Conditions, resizing) {
+	resizing := func(c core.PersistentVolumeClaimCondition) bool {
+		return slices.Contains(resizeConditions, c.Type)
+	}
+	if settings.ResizeHold {
+		is := func(c core.PersistentVolumeClaimCondition) bool { return c.Type == said }
+		if slices.ContainsFunc(changed.Status.Conditions, is) {
 			return nil
 		}
+		changed.Status.Conditions = slices.DeleteFunc(changed.Status.Conditions, resizing)
 		changed.Status.Conditions = append(changed.Status.Conditions, core.PersistentVolumeClaimCondition{
-			Type: core.PersistentVolumeClaimResizing, Status: core.ConditionTrue, LastTransitionTime: stamp(time.Now()),
+			Type: said, Status: core.ConditionTrue, LastTransitionTime: stamp(time.Now()),
+			Message: "held back by the test",
 		})
 	} else {
 		volume, err := r.client.CoreV1().PersistentVolumes().Get(ctx, claim.Spec.VolumeName, metav1.GetOptions{})

@@ -96,9 +96,8 @@ async fn a_compromised_server_costs_neither_its_neighbour_time_nor_the_operator_
     let evil = two.bed.dittofs("evil");
     let (before, peak) = (two.neighbours_delay().await, two.peak());
     let elsewhere = two.bed.world.stand_in().url(two.neighbour.name(), "files");
-    let asked_of_victim = |path: &str| {
-        two.victim().requests().iter().filter(|request| request.path.contains(path)).count()
-    };
+    let asked_of_victim =
+        |path: &str| two.victim().requests().iter().filter(|request| request.path.contains(path)).count();
     let logins = asked_of_victim("/auth/login");
     for mode in [
         Mode::GzipBomb,
@@ -130,7 +129,9 @@ async fn adapters_without_end_and_with_hostile_names_are_refused_or_made_harmles
     let evil = two.bed.dittofs("evil");
     let (before, peak) = (two.neighbours_delay().await, two.peak());
     // A terminal escape, a path, a label and a name that fit nowhere: each becomes a Service of a valid name, or none.
-    for (number, name) in ["\u{1b}[31mred", "../../secrets", "dittofs.io/x=y", "UPPER case", "-"].into_iter().enumerate() {
+    for (number, name) in
+        ["\u{1b}[31mred", "../../secrets", "dittofs.io/x=y", "UPPER case", "-"].into_iter().enumerate()
+    {
         evil.create_adapter(name, 20_000 + u16::try_from(number).expect("few"));
     }
     let asked = evil.polls().len();
@@ -207,7 +208,8 @@ async fn a_tenant_reaches_no_other_namespace_and_cannot_keep_the_operator_busy()
 
     // A spec that changes fifty times a second.
     let peak = two.peak();
-    let calm = json!({"storage": {"metadataSize": "1Gi"}, "replicas": 0, "adapterDiscovery": {"pollingInterval": "1s"}});
+    let calm =
+        json!({"storage": {"metadataSize": "1Gi"}, "replicas": 0, "adapterDiscovery": {"pollingInterval": "1s"}});
     tenant
         .create_object(resources::SERVERS, &json!({"metadata": {"name": "busy"}, "spec": calm}))
         .await

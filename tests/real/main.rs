@@ -38,3 +38,4 @@ mod supervision;
 mod takeover;
 mod tls;
 mod traces;
+mod volumes;

@@ -24,7 +24,7 @@ use crate::reconcile::stateful_set::is_adopted;
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
     Decision, Ensure, NfsPorts, ObservedAdapter, Published, Refusal, Remove, ServerKey, ServicePlan, ValidatedServer,
-    decide, fingerprint, meta, plan_network_policies, plan_service_monitor, plan_services,
+    decide, fingerprint, meta, owned_by, plan_network_policies, plan_service_monitor, plan_services,
 };
 use crate::telemetry::metrics::doing;
 

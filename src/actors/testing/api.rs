@@ -20,7 +20,7 @@ use crate::reconcile::meta;
 /// Every test's namespace.
 pub(crate) const NAMESPACE: &str = "team";
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 11] = [
     Kind::DittoServer,
     Kind::StatefulSet,
     Kind::Service,
@@ -29,6 +29,8 @@ const KINDS: [Kind; 9] = [
     Kind::Pod,
     Kind::NetworkPolicy,
     Kind::ServiceMonitor,
+    Kind::Claim,
+    Kind::StorageClass,
     Kind::PerconaPgCluster,
 ];
 
@@ -360,6 +362,15 @@ impl Store {
                 if let Some(status) = object["status"].as_object_mut() {
                     status.retain(|_, value| !value.is_null());
                 }
+                Reply::Json(200, self.update(kind, object))
+            }
+            // The size that a claim asks for, of the object that was read.
+            ("PATCH", false) if asked.content_type == "application/merge-patch+json" && kind == Kind::Claim => {
+                if ["resourceVersion", "uid"].iter().any(|field| meta(&asked.body, field) != meta(&stored, field)) {
+                    return refused(409, "Conflict");
+                }
+                let mut object = stored;
+                object["spec"]["resources"]["requests"] = asked.body["spec"]["resources"]["requests"].clone();
                 Reply::Json(200, self.update(kind, object))
             }
             ("PATCH", false) if asked.content_type == "application/json-patch+json" => {

@@ -219,6 +219,7 @@ impl Bench {
         if !self.without_service_monitors.load(Ordering::Relaxed) {
             list(&caches.service_monitors, Kind::ServiceMonitor);
         }
+        list(&caches.claims, Kind::Claim);
         list(&caches.pods, Kind::Pod);
     }
 

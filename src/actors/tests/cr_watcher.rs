@@ -131,7 +131,7 @@ fn each_list_that_follows_tells_a_resync_and_no_object_that_did_not_change() {
         let news = setup.sightings().split_off(before);
         let own = news.iter().filter(|what| **what == Sighting::ServiceMonitors).count();
         assert!(news.iter().all(|what| matches!(what, Sighting::Resync | Sighting::ServiceMonitors)), "{news:?}");
-        assert_eq!((setup.resyncs() - resyncs, own), (7, 1), "one for each kind");
+        assert_eq!((setup.resyncs() - resyncs, own), (8, 1), "one for each kind");
         // What a lost event left behind is found by the next one.
         setup.scripts.lock().expect("no panic").entry("dittoservers".to_owned()).or_default().items =
             vec![server("lost", 7)];
@@ -282,12 +282,20 @@ fn owned_kinds_are_asked_for_by_label_and_secrets_by_their_metadata_only() {
         let mut asked = setup.server.asked();
         let discovery = [Kind::DittoServer, Kind::ServiceMonitor].map(Kind::discovery_path);
         asked.retain(|request| !discovery.contains(&request.path));
-        assert_eq!(asked.len(), 16, "a list and a watch for each of eight kinds");
+        assert_eq!(asked.len(), 18, "a list and a watch for each of nine kinds");
         for request in asked {
             let plural = request.path.rsplit('/').next().unwrap_or_default().to_owned();
             assert!(request.path.contains("/namespaces/team/"), "{}", request.path);
             let labelled = request.query.contains("labelSelector=app%3Ddittofs-server");
-            let owned = ["statefulsets", "services", "configmaps", "networkpolicies", "pods", "servicemonitors"];
+            let owned = [
+                "statefulsets",
+                "services",
+                "configmaps",
+                "networkpolicies",
+                "pods",
+                "servicemonitors",
+                "persistentvolumeclaims",
+            ];
             assert_eq!(labelled, owned.contains(&plural.as_str()), "{plural}");
             let metadata_only = request.accept.contains("as=PartialObjectMetadata");
             assert_eq!(metadata_only, ["configmaps", "secrets"].contains(&plural.as_str()), "{plural}");

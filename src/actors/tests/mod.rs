@@ -5,6 +5,7 @@ mod flight;
 mod network_policies;
 mod poller;
 mod port_reconciler;
+mod port_volumes;
 mod port_writes;
 mod service_failures;
 mod service_fields;

@@ -12,7 +12,7 @@ use crate::build::CONFIG_HASH_ANNOTATION;
 use crate::cluster::Kind;
 use crate::reconcile::AdapterState::{Passage, Running, Stopped};
 use crate::reconcile::stateful_set::HashInput;
-use crate::reconcile::status::PortsFact;
+use crate::reconcile::status::{PortsFact, VolumesFact};
 
 pub(super) fn start(bench: &Bench) -> Addr<PortReconciler> {
     let lifeline = bench.lifeline(Role::PortReconciler);
@@ -25,10 +25,12 @@ pub(super) fn hashed(generation: i64, hash: &str) -> ConfigHashed {
 }
 
 pub(super) fn last_fact(bench: &Bench) -> PortsFact {
-    match bench.status.facts().pop() {
-        Some(Fact::Ports(fact)) => fact,
-        other => panic!("no ports fact: {other:?}"),
-    }
+    let facts = bench.status.facts();
+    let found = facts.into_iter().rev().find_map(|fact| match fact {
+        Fact::Ports(fact) => Some(fact),
+        _ => None,
+    });
+    found.expect("a ports fact")
 }
 
 /// A bench with a StatefulSet that carries the hash `h1`, seen by the caches, and its reconciler at rest.
@@ -116,7 +118,8 @@ fn no_change_no_request_once_the_cache_knows_it_and_no_write_before() {
         assert_eq!(bench.api.writes(), ["POST StatefulSet files"], "the cache lags: read, and not written");
         bench.sync();
         let before = bench.api.asked().len();
-        let reports = bench.status.count();
+        // The StatefulSet is known now, and with it that nothing is wrong with its claims.
+        let reports = bench.status.count() + 1;
         for _ in 0..10 {
             address.do_send(changed());
             address.do_send(observed(&[("nfs", 12049, Running), ("smb", 1445, Running)]));
@@ -287,6 +290,12 @@ fn whoever_is_new_is_told_the_last_fact_again_and_a_stopped_reconciler_does_noth
         address.do_send(Resend);
         pass(1.0).await;
         assert_eq!(status.facts(), [Fact::Ports(PortsFact { applied: Some(1), deferred: false, problem: None })]);
+        // Once it has looked at the claims, of them too.
+        address.do_send(changed());
+        pass(1.0).await;
+        address.do_send(Resend);
+        pass(1.0).await;
+        assert_eq!(status.facts().split_off(1)[1], Fact::Volumes(VolumesFact::default()));
         let writes = bench.api.writes();
         address.do_send(Stop);
         address.do_send(observed(&[]));

@@ -36,12 +36,12 @@ impl Standing {
         let mut standing = Self { server, services: vec![], policies: vec![] };
         let adapters = running(adapters);
         standing.policies = stored(&standing.plan(Some(&adapters)).ensure);
-        standing.services = stored(&plan_services(&standing.server, Some(&adapters), None, &[]).ensure);
+        standing.services = stored(&plan_services(&standing.server, Some(&adapters), None, &[], false).ensure);
         standing
     }
 
     fn plan(&self, adapters: Option<&[ObservedAdapter]>) -> ServicePlan {
-        let services = plan_services(&self.server, adapters, None, &self.services);
+        let services = plan_services(&self.server, adapters, None, &self.services, false);
         let published = Published {
             services: &services,
             live_services: &self.services,

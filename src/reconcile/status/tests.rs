@@ -24,6 +24,8 @@ struct World {
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
     services: Option<ServicesFact>,
+    volumes: Option<VolumesFact>,
+    claims: Option<Vec<Arc<Value>>>,
     snapshots: Option<SnapshotsFact>,
     set: Option<Value>,
     pod: Option<Value>,
@@ -49,6 +51,14 @@ fn service(adapter: &str, port: u16, ingress: &Value) -> Arc<Value> {
     }))
 }
 
+fn claim(name: &str, asks: &str, has: &str) -> Arc<Value> {
+    Arc::new(json!({
+        "metadata": {"name": format!("{name}-files-0"), "labels": {"app": "dittofs-server", "instance": "files"}},
+        "spec": {"resources": {"requests": {"storage": asks}}},
+        "status": {"phase": "Bound", "capacity": {"storage": has}},
+    }))
+}
+
 fn adapter(adapter_type: &str, port: u16, state: AdapterState) -> ObservedAdapter {
     ObservedAdapter { adapter_type: adapter_type.to_owned(), port, state }
 }
@@ -66,6 +76,8 @@ fn healthy() -> World {
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
         services: Some(ServicesFact { applied: Some(3), ..ServicesFact::default() }),
+        volumes: Some(VolumesFact::default()),
+        claims: Some(vec![claim("metadata", "10Gi", "10Gi"), claim("controlplane", "1Gi", "1Gi")]),
         snapshots: None,
         set: Some(set(1, "r1")),
         pod: None,
@@ -83,6 +95,7 @@ impl World {
 
     fn derive_at(&self, now: &str) -> Value {
         let status = derive(Observed {
+            name: "files",
             generation: self.generation,
             deleting: self.deleting,
             deletion: self.deletion,
@@ -94,6 +107,8 @@ impl World {
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
             services: self.services.as_ref(),
+            volumes: self.volumes.as_ref(),
+            claims: self.claims.as_deref(),
             snapshots: self.snapshots.as_ref(),
             stateful_set: self.set.as_ref(),
             pod: self.pod.as_ref().map_or(PodSeen::Unknown, |pod| {
@@ -149,10 +164,11 @@ fn a_server_that_runs_as_specified_is_ready() {
         ("AdaptersDiscovered", "True/AdaptersListed"),
         ("PortsRolledOut", "True/RolledOut"),
         ("Warnings", "False/NoWarnings"),
+        ("VolumesReady", "True/VolumesAsSpecified"),
     ] {
         assert_eq!(says(&status, kind), expected, "{kind}");
     }
-    assert_eq!(status["conditions"].as_array().unwrap().len(), 8);
+    assert_eq!(status["conditions"].as_array().unwrap().len(), 9);
     assert_eq!((&status["phase"], &status["configHash"]), (&json!("Running"), &json!("abc")));
     assert_eq!((&status["observedGeneration"], &status["activeAdapters"]), (&json!(3), &json!("nfs")));
     let listed = json!([{"type": "nfs", "port": 12049, "serviceName": "files-adapter-nfs", "endpoint": "192.0.2.7"}]);
@@ -395,6 +411,73 @@ fn the_adapters_are_those_with_a_service_and_their_address_is_its() {
     assert_eq!((&none["adapters"], &none["activeAdapters"]), (&json!([]), &json!("")));
     let unknown = healthy().with(|w| w.adapters = None).derive();
     assert_eq!(unknown.get("adapters"), None, "nothing is claimed before the first answer");
+}
+
+#[test]
+fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
+    let standing = |world: &World| {
+        let status = world.derive();
+        let condition = condition_of(&status, "VolumesReady").clone();
+        let text = |field: &str| condition[field].as_str().unwrap().to_owned();
+        (status["volumes"].clone(), text("status"), text("reason"), text("message"), status)
+    };
+    let with = |asks: &str, has: &str| {
+        healthy().with(|w| w.claims = Some(vec![claim("metadata", asks, has), claim("controlplane", "1Gi", "1Gi")]))
+    };
+    let (sizes, status, reason, _, whole) = standing(&healthy());
+    assert_eq!(sizes, json!({"metadata": "10Gi", "controlplane": "1Gi"}));
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "VolumesAsSpecified"));
+    assert_eq!(condition_of(&whole, "Ready")["status"], "True");
+
+    // On its way, also before it was asked; nobody is told that all is as specified.
+    for (asks, has, words) in
+        [("7Gi", "5Gi", "grows from 5Gi to 10Gi"), ("10Gi", "5Gi", "grows from 5Gi to 10Gi (its driver")]
+    {
+        let (sizes, status, reason, message, whole) = standing(&with(asks, has));
+        assert_eq!(sizes["metadata"], has);
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "VolumeExpanding"));
+        assert!(message.contains(words), "{message}");
+        let ready = condition_of(&whole, "Ready");
+        assert_eq!(ready["status"], "False");
+        assert!(ready["message"].as_str().unwrap().contains("VolumesReady is False (VolumeExpanding)"), "{ready}");
+    }
+    let (_, status, reason, message, _) = standing(&with("50Gi", "50Gi"));
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "VolumeLarger"));
+    assert!(message.contains("50Gi, more than spec.storage.metadataSize (10Gi)"), "{message}");
+
+    let refused = with("5Gi", "5Gi").with(|w| {
+        w.volumes = Some(VolumesFact { refused: [("metadata", "no class".to_owned())].into() });
+    });
+    let (_, status, reason, message, whole) = standing(&refused);
+    assert_eq!(
+        (status.as_str(), reason.as_str(), message.as_str()),
+        ("False", "VolumeExpansionFailed", "claim metadata: no class")
+    );
+    assert_eq!(condition_of(&whole, "Ready")["status"], "False");
+    // A successor says the same until it has looked itself, and until its claims are listed.
+    for unknowing in [
+        refused.clone().with(|w| (w.volumes, w.previous) = (None, Some(whole.clone()))),
+        refused.clone().with(|w| (w.volumes, w.claims, w.previous) = (None, None, Some(whole.clone()))),
+    ] {
+        let (sizes, _, reason, _, _) = standing(&unknowing);
+        assert_eq!((&sizes, reason.as_str()), (&whole["volumes"], "VolumeExpansionFailed"));
+    }
+    // One that never looked before says that it does not know, and nobody has to wait for that.
+    let (sizes, status, _, _, whole) = standing(&healthy().with(|w| w.claims = None));
+    assert_eq!((sizes, status.as_str()), (Value::Null, "Unknown"));
+    assert_eq!(condition_of(&whole, "Ready")["status"], "True");
+    // A change that no claim template can follow, which an older CRD let through.
+    let other = healthy().with(|w| {
+        w.server.as_mut().unwrap().storage.class = Some("slow".into());
+        let templates = json!([{"metadata": {"name": "metadata"}, "spec": {"storageClassName": "fast"}}]);
+        w.set.as_mut().unwrap()["spec"]["volumeClaimTemplates"] = templates;
+    });
+    let (_, status, reason, message, _) = standing(&other);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "StorageChanged"));
+    assert!(message.contains("spec.storage.storageClassName was fast and is now slow"), "{message}");
+    // What does not validate keeps what was known, and its sizes are true.
+    let invalid = with("20Gi", "20Gi").with(|w| w.server = Err("bad".into()));
+    assert_eq!(standing(&invalid).0["metadata"], "20Gi");
 }
 
 #[test]

@@ -156,6 +156,7 @@ pub const CONDITIONS: &[&str] = &[
     "AdaptersDiscovered",
     "PortsRolledOut",
     "Warnings",
+    "VolumesReady",
     "SnapshotPoliciesApplied",
 ];
 /// Values of `status` of a condition.
@@ -170,6 +171,7 @@ pub const WATCHED: &[&str] = &[
     "networkpolicies",
     "servicemonitors",
     "pods",
+    "persistentvolumeclaims",
 ];
 /// Values of `resource` of what is asked of the Kubernetes API.
 pub const RESOURCES: &[&str] = &[
@@ -181,6 +183,8 @@ pub const RESOURCES: &[&str] = &[
     "networkpolicies",
     "servicemonitors",
     "pods",
+    "persistentvolumeclaims",
+    "storageclasses",
     "events",
     "discovery",
     "perconapgclusters",
@@ -195,6 +199,7 @@ pub const WRITTEN: &[&str] = &[
     "networkpolicies",
     "servicemonitors",
     "perconapgclusters",
+    "persistentvolumeclaims",
 ];
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];

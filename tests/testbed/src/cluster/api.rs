@@ -48,6 +48,8 @@ pub mod resources {
     pub const PODS: Resource = resource("v1", "pods", "Pod");
     /// Claims.
     pub const CLAIMS: Resource = resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim");
+    /// Storage classes.
+    pub const STORAGE_CLASSES: Resource = resource("storage.k8s.io/v1", "storageclasses", "StorageClass");
     /// Events, of either API group.
     pub const EVENTS: Resource = resource("v1", "events", "Event");
     /// Namespaces.

@@ -109,7 +109,29 @@ pub struct LoadBalancers {
     pub namespace: Option<String>,
 }
 
+/// What the stand-in of a storage driver does with the claims of a namespace.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Volumes<'a> {
+    /// Which namespace.
+    pub namespace: &'a str,
+    /// Claims that ask for more do not grow.
+    pub resize_hold: bool,
+    /// The condition with which they say so, such as `FileSystemResizePending`; `Resizing` when empty.
+    pub hold_as: &'a str,
+    /// Claims get no volume.
+    pub bind_hold: bool,
+}
+
 impl Cluster {
+    /// Tells what becomes of the claims of a namespace.
+    ///
+    /// # Errors
+    /// When the control plane does not answer as it should.
+    pub async fn volumes(&self, volumes: Volumes<'_>) -> anyhow::Result<()> {
+        self.control(Method::POST, "/volumes", Some(serde_json::to_value(volumes)?)).await.map(drop)
+    }
+
     /// The pods that were started in a namespace.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod namespace;
 mod wait;
 
 pub use api::{ApiError, Resource, resources};
-pub use control::{LoadBalancers, PodBehavior, PodMode, PodStart, PodStarts};
+pub use control::{LoadBalancers, PodBehavior, PodMode, PodStart, PodStarts, Volumes};
 pub use namespace::Namespace;
 pub use wait::{POLL, wait_until};
 

@@ -3,7 +3,8 @@
 use super::{Broken, Promise, View, place, report};
 
 /// Reads of the whole cluster that every operator may do: kinds without a namespace.
-const CLUSTER_SCOPED: [&str; 3] = ["customresourcedefinitions", "namespaces", "selfsubjectaccessreviews"];
+const CLUSTER_SCOPED: [&str; 4] =
+    ["customresourcedefinitions", "namespaces", "selfsubjectaccessreviews", "storageclasses"];
 
 pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
     for entry in &view.ours {

@@ -1,5 +1,6 @@
 //! S3: what is not ours is not touched. Every write goes to an object with a controller reference to a DittoServer's
-//! uid; deletes carry the uid; claims and pods are never written; of a DittoServer only status and finalizers are.
+//! uid; deletes carry the uid; pods are never written; of a claim of our StatefulSet only the size that it asks for is, and
+//! only to more than it has; of a DittoServer only status and finalizers are.
 
 use super::{Broken, GROUP, Promise, View, place, report};
 use crate::audit::entry::{Entry, Micros};
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Kinds that the operator never writes.
 const NEVER: [&str; 6] =
-    ["pods", "persistentvolumeclaims", "persistentvolumes", "namespaces", "nodes", "customresourcedefinitions"];
+    ["pods", "persistentvolumes", "storageclasses", "namespaces", "nodes", "customresourcedefinitions"];
 /// Kinds that belong to nobody.
 const FREE: [&str; 5] =
     ["events", "leases", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
@@ -31,6 +32,10 @@ pub(super) fn check(view: &View<'_>, broken: &mut Vec<Broken>) {
         }
         if NEVER.contains(&object.resource.as_str()) {
             fail("never written");
+            continue;
+        }
+        if object.resource == "persistentvolumeclaims" {
+            claim(view, entry, &servers, fail);
             continue;
         }
         if entry.verb == "deletecollection" {
@@ -104,6 +109,71 @@ fn server(view: &View<'_>, entry: &Entry, mut fail: impl FnMut(&str)) {
     if !same {
         fail("more than status and finalizers of a DittoServer");
     }
+}
+
+/// Of a claim: a patch of nothing but the size that it asks for, with the uid of the claim that is meant, to more than it
+/// has, when it is one of a DittoServer's own StatefulSet.
+fn claim(view: &View<'_>, entry: &Entry, servers: &Servers<'_>, mut fail: impl FnMut(&str)) {
+    if entry.verb != "patch" {
+        fail("a claim is made by its StatefulSet and deleted by its user");
+        return;
+    }
+    let unread = matches!(entry.code, 401 | 403) && entry.request.is_null();
+    if !unread && entry.request["metadata"]["uid"].as_str().is_none_or(str::is_empty) {
+        fail("without the uid of what it means");
+    }
+    if !entry.succeeded() {
+        return;
+    }
+    let object = &entry.object;
+    let templates = |set: &Value| {
+        let templates = set["spec"]["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();
+        let name = set["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        templates.into_iter().any(move |template| {
+            template["metadata"]["name"].as_str().is_some_and(|claim| object.name == format!("{claim}-{name}-0"))
+        })
+    };
+    let ours = view.history.of_kind("apps", "statefulsets").any(|(key, states)| {
+        key.2 == object.namespace && states.iter().any(|state| servers.own(state.object) && templates(state.object))
+    });
+    if !ours {
+        fail("not a claim of a StatefulSet that a DittoServer controls");
+    }
+    let (Some(before), Some(after)) = (view.history.before(entry).map(|state| state.object), entry.result()) else {
+        return;
+    };
+    if before["metadata"]["uid"] != after["metadata"]["uid"] {
+        fail("the uid is not that of the object");
+    }
+    let without_size = |claim: &Value| {
+        let mut spec = claim["spec"].clone();
+        spec["resources"]["requests"]["storage"] = Value::Null;
+        let meta = |field: &str| claim["metadata"][field].clone();
+        (spec, meta("labels"), meta("annotations"), meta("ownerReferences"), meta("finalizers"))
+    };
+    if without_size(before) != without_size(after) {
+        fail("more than the size that it asks for");
+    }
+    let size = |value: &Value| value.as_str().and_then(bytes);
+    let asks = size(&after["spec"]["resources"]["requests"]["storage"]);
+    let has = size(&before["status"]["capacity"]["storage"]);
+    if !matches!((asks, has), (Some(asks), Some(has)) if asks > has) {
+        fail("it is not asked for more than it has");
+    }
+}
+
+/// Bytes of a size as Kubernetes writes it.
+fn bytes(text: &str) -> Option<u128> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[end..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    text[..end].parse::<u128>().ok()?.checked_mul(unit)
 }
 
 /// The DittoServers that there were: uids by namespace, and names.
@@ -206,10 +276,55 @@ mod tests {
         assert!(create("nobody-jwt-secret", json!({"instance": "nobody"})));
     }
 
+    /// A run in which the operator patches a claim of the StatefulSet of `files`; `change` makes of it what it did.
+    fn resized(change: impl FnOnce(&mut Value, &mut Value)) -> Run {
+        let mut run = Run::new();
+        let templates = json!([{"metadata": {"name": "metadata"}}]);
+        run.stateful_set("admin", 4, |set| set["spec"]["volumeClaimTemplates"] = templates).at(500);
+        let claim = json!({
+            "metadata": {"name": "metadata-files-0", "namespace": "n", "uid": "uid-claim", "resourceVersion": "5"},
+            "spec": {"volumeName": "pv", "resources": {"requests": {"storage": "10Gi"}}},
+            "status": {"phase": "Bound", "capacity": {"storage": "10Gi"}},
+        });
+        run.ours("create", "persistentvolumeclaims", "metadata-files-0").at(1000).response(claim.clone());
+        run.facts.entries.last_mut().unwrap().user = "controller".to_owned();
+        let (mut request, mut after) = (json!({"metadata": {"uid": "uid-claim"}}), claim);
+        after["spec"]["resources"]["requests"]["storage"] = json!("20Gi");
+        after["metadata"]["resourceVersion"] = json!("6");
+        change(&mut request, &mut after);
+        run.ours("patch", "persistentvolumeclaims", "metadata-files-0").at(2000).request(request).response(after);
+        run
+    }
+
+    #[test]
+    fn a_claim_of_ours_may_be_asked_to_grow_and_for_nothing_else() {
+        assert!(!judged(&resized(|_, _| {})).contains(&S3));
+        let size = |after: &mut Value, size: &str| after["spec"]["resources"]["requests"]["storage"] = json!(size);
+        assert!(judged(&resized(|_, after| size(after, "10Gi"))).contains(&S3), "what it has");
+        assert!(judged(&resized(|_, after| size(after, "9Gi"))).contains(&S3), "less than it has");
+        assert!(judged(&resized(|request, _| *request = json!({}))).contains(&S3), "no uid");
+        assert!(judged(&resized(|_, after| after["metadata"]["labels"] = json!({"a": "b"}))).contains(&S3), "a label");
+        assert!(judged(&resized(|_, after| after["spec"]["volumeName"] = json!("other"))).contains(&S3), "more");
+        let mut decoy = resized(|_, _| {});
+        for entry in &mut decoy.facts.entries {
+            if entry.object.resource == "persistentvolumeclaims" {
+                entry.object.name = "backup-files-0".to_owned();
+            }
+        }
+        assert!(judged(&decoy).contains(&S3), "not of a template");
+        let mut foreign = resized(|_, _| {});
+        for entry in &mut foreign.facts.entries {
+            if entry.object.resource == "statefulsets" {
+                entry.response["metadata"]["ownerReferences"] = json!([]);
+            }
+        }
+        assert!(judged(&foreign).contains(&S3), "of a StatefulSet that is not ours");
+    }
+
     #[test]
     fn pods_claims_and_specs_are_never_written() {
         for (resource, verb) in
-            [("pods", "delete"), ("persistentvolumeclaims", "patch"), ("services", "deletecollection")]
+            [("pods", "delete"), ("persistentvolumeclaims", "delete"), ("services", "deletecollection")]
         {
             let mut run = Run::new();
             run.ours(verb, resource, "x").at(1000);
