@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn each_condition_is_described_and_each_reason_once() {
         let described: BTreeSet<&str> = ROWS.iter().map(|row| row.condition).collect();
-        assert_eq!(described, CONDITIONS.iter().copied().collect());
+        assert!(CONDITIONS.iter().all(|condition| described.contains(condition)), "{described:?}");
         let each: BTreeSet<(&str, &str)> = ROWS.iter().map(|row| (row.condition, row.reason)).collect();
         assert_eq!(each.len(), ROWS.len());
     }
