@@ -326,3 +326,30 @@ fn a_database_of_percona_is_made_when_its_kind_is_served_and_the_hash_waits_unti
         assert!(setup.bench.api.reasons().contains(&"PerconaNotReady".to_owned()));
     });
 }
+
+#[test]
+fn a_server_that_goes_leaves_its_database_or_takes_it_as_the_spec_says_now() {
+    const CLUSTER: &str = "files-postgres";
+    for (delete, owned) in [(false, true), (true, false), (false, false), (true, true)] {
+        run(async move {
+            let spec = json!({"enabled": true, "deleteWithServer": delete});
+            let setup = start_on(Bench::new().and_server(|server| server["percona"] = spec));
+            let uid = setup.bench.api.get(Kind::DittoServer, "files")["metadata"]["uid"].clone();
+            let owners =
+                if owned { json!([{"kind": "DittoServer", "uid": uid, "controller": true}]) } else { json!([]) };
+            let cluster = json!({"metadata": {
+                "name": CLUSTER, "labels": {"instance": "files"}, "ownerReferences": owners,
+            }});
+            setup.bench.api.put(Kind::PerconaPgCluster, cluster);
+            setup.bench.api.change(Kind::DittoServer, "files", |server| {
+                server["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            });
+            setup.bench.sync();
+            setup.poke().await;
+            let left = setup.bench.api.get(Kind::PerconaPgCluster, CLUSTER);
+            assert_eq!(left["metadata"]["ownerReferences"][0]["uid"] == uid, delete, "{left}");
+            let written = if delete == owned { Vec::new() } else { vec![format!("PUT PerconaPGCluster {CLUSTER}")] };
+            assert_eq!(setup.bench.api.writes(), written);
+        });
+    }
+}
