@@ -55,8 +55,7 @@ impl CrWatcher {
     }
 
     fn watch(&mut self, kind: Kind, ctx: &mut Context<Self>) {
-        let owned =
-            matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::Pod | Kind::Claim);
+        let owned = matches!(kind, Kind::StatefulSet | Kind::Service | Kind::ConfigMap | Kind::Pod | Kind::Claim);
         let scope = WatchScope {
             kind,
             namespace: self.watching.namespace.clone(),
@@ -111,15 +110,9 @@ impl Actor for CrWatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for kind in [
-            Kind::DittoServer,
-            Kind::StatefulSet,
-            Kind::Service,
-            Kind::ConfigMap,
-            Kind::Secret,
-            Kind::Pod,
-            Kind::Claim,
-        ] {
+        for kind in
+            [Kind::DittoServer, Kind::StatefulSet, Kind::Service, Kind::ConfigMap, Kind::Secret, Kind::Pod, Kind::Claim]
+        {
             self.watch(kind, ctx);
         }
     }

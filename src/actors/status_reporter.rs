@@ -26,8 +26,7 @@ use crate::cluster::{CrRef, Kind, Mishap, Reason};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::pod::{PodSeen, Why, standing};
 use crate::reconcile::status::{
-    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, VolumesFact, derive,
-    patch,
+    ConfigFact, LastChange, Observed, PollFact, PortsFact, ServicesFact, SnapshotsFact, VolumesFact, derive, patch,
 };
 use crate::reconcile::{Names, ObservedAdapter, ServerKey, controller_uid, meta, warnings};
 use crate::telemetry::metrics::StatusSeen;

@@ -256,10 +256,9 @@ impl Cluster {
             Operation::Create => Some(Action::Create),
             Operation::Replace => Some(Action::Update),
             Operation::Delete => Some(Action::Delete),
-            Operation::PatchStatus
-            | Operation::AddFinalizer
-            | Operation::RemoveFinalizer
-            | Operation::ResizeClaim => Some(Action::Patch),
+            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
+                Some(Action::Patch)
+            }
         };
         if let (Ok(_), Some(action)) = (result, action) {
             doing::wrote(verb.kind, action);

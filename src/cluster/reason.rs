@@ -259,7 +259,9 @@ impl Reason {
             Self::AdapterServiceFailed => "The note has the API server's answer; the Service stays as it is meanwhile.",
             Self::NotOwned => "Rename or remove that object, or give the server another name.",
             Self::ServerFailed => "The note says what to do; see docs/status.md.",
-            Self::VolumeExpansionFailed => "The note says what to do: mostly `allowVolumeExpansion` of the StorageClass, or the old size again.",
+            Self::VolumeExpansionFailed => {
+                "The note says what to do: mostly `allowVolumeExpansion` of the StorageClass, or the old size again."
+            }
             Self::DriftFought => {
                 "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
                  instead."

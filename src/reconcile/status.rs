@@ -267,8 +267,7 @@ pub fn patch(previous: Option<&Value>, derived: &Value) -> Option<Value> {
     let mut patch = derived.as_object().cloned().unwrap_or_default();
     let previous = previous.and_then(Value::as_object);
     let mut differs = false;
-    let optional =
-        ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters", "volumes"];
+    let optional = ["observedGeneration", "configHash", "perconaClusterName", "adapters", "activeAdapters", "volumes"];
     for field in optional {
         if previous.is_some_and(|previous| previous.contains_key(field)) && !patch.contains_key(field) {
             patch.insert(field.to_owned(), Value::Null);

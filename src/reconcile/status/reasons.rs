@@ -88,7 +88,12 @@ pub const ROWS: &[Row] = &[
         "A claim cannot get its size.",
         "see the message: the StorageClass, the API server or the driver",
     ),
-    row("VolumesReady", "StorageChanged", "The spec asks for other volumes than the server was made with.", "set the old value again"),
+    row(
+        "VolumesReady",
+        "StorageChanged",
+        "The spec asks for other volumes than the server was made with.",
+        "set the old value again",
+    ),
     row("VolumesReady", "NotListedYet", "The claims were not listed yet.", ""),
     row("VolumesReady", "SpecInvalid", "The spec cannot be acted upon.", SPEC),
     row("Paused", "PausedByAnnotation", "Nothing but status is written; the message says what would be.", ""),

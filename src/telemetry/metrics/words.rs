@@ -82,10 +82,9 @@ impl Verb {
             Operation::Create => Self::Create,
             Operation::Replace => Self::Update,
             Operation::Delete => Self::Delete,
-            Operation::PatchStatus
-            | Operation::AddFinalizer
-            | Operation::RemoveFinalizer
-            | Operation::ResizeClaim => Self::Patch,
+            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
+                Self::Patch
+            }
         }
     }
 }
