@@ -342,7 +342,7 @@ fn a_restart_of_the_operator_changes_nothing_before_it_knows_better() {
         world.set = Some(set(1, "r2"));
         world.set.as_mut().unwrap()["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!(1);
     };
-    for world in [
+    for world in vec![
         healthy(),
         healthy().with(held),
         healthy().with(|w| w.poll = Some(PollFact::Unreachable("down".into()))),
