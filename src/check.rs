@@ -175,7 +175,7 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
                 .flat_map(|data| data.keys().cloned())
                 .map(|key| (key, false))
                 .collect(),
-            Keys::Named(named) => named.into_iter().map(|key| (key.key, key.required)).collect(),
+            Keys::Named(wanted) => wanted.into_iter().map(|key| (key.key, key.required)).collect(),
         };
         for (key, required) in keys {
             match secret_bytes(&secret, &key) {

@@ -113,7 +113,7 @@ impl Cluster {
                 .map_err(|_| KubeError::InvalidName { call: Box::new(request.call()) })?;
             let answer = self.send_to(&request, Some(uri), Method::GET, JSON, None).await?;
             let mut page = request.parse(&answer)?;
-            next = page.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().to_owned();
+            page.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().clone_into(&mut next);
             if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
                 // In a list only the list says what its items are.
                 found.extend(items.into_iter().map(|mut item| {

@@ -88,21 +88,21 @@ pub fn storage_changed(server: &ValidatedServer, set: &Value) -> Option<String> 
 /// the server would start without its content or not at all.
 pub fn content_changed(server: &ValidatedServer, set: &Value) -> Option<String> {
     match (&server.storage.content, template_size(set, Volume::Content)) {
-        (Some(is), None) if has_template(set, Volume::Metadata) => said("contentSize", "unset", is),
-        (None, Some(was)) => said("contentSize", was, "unset"),
+        (Some(is), None) if has_template(set, Volume::Metadata) => Some(said("contentSize", "unset", is)),
+        (None, Some(was)) => Some(said("contentSize", was, "unset")),
         _ => None,
     }
 }
 
-fn said(field: &str, was: &str, is: &str) -> Option<String> {
-    Some(format!("spec.storage.{field} was {was} and is now {is}: {}", rules::STORAGE_REMEDY))
+fn said(field: &str, was: &str, is: &str) -> String {
+    format!("spec.storage.{field} was {was} and is now {is}: {}", rules::STORAGE_REMEDY)
 }
 
 fn class_changed(server: &ValidatedServer, set: &Value) -> Option<String> {
     let class = template(set, Volume::Metadata.claim())?.pointer("/spec/storageClassName").and_then(Value::as_str);
     let (was, is) = (class.unwrap_or_default(), server.storage.class.as_deref().unwrap_or_default());
     let word = |class: &str| if class.is_empty() { "unset".to_owned() } else { class.to_owned() };
-    if was == is { None } else { said("storageClassName", &word(was), &word(is)) }
+    (was != is).then(|| said("storageClassName", &word(was), &word(is)))
 }
 
 /// How a claim stands to what is wanted of it.
@@ -198,10 +198,10 @@ pub fn size_of(claim: &Value) -> Option<&str> {
 }
 
 /// `.status.volumes`: the sizes that the claims of a server have.
-pub fn sizes<'a>(server: &str, claims: impl Iterator<Item = &'a Value> + Clone) -> Map<String, Value> {
+pub fn sizes<C: AsRef<Value>>(server: &str, claims: &[C]) -> Map<String, Value> {
     let mut sizes = Map::new();
     for volume in VOLUMES {
-        let claim = claims.clone().find(|claim| is_claim_of(claim, server, volume));
+        let claim = claims.iter().map(AsRef::as_ref).find(|claim| is_claim_of(claim, server, volume));
         if let Some(size) = claim.and_then(size_of) {
             sizes.insert(volume.claim().to_owned(), json!(size));
         }
@@ -245,6 +245,8 @@ pub fn class_name(claim: &Value) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -361,8 +363,8 @@ mod tests {
         let mut pending = claim("5Gi", "5Gi");
         pending["metadata"]["name"] = json!("controlplane-files-0");
         pending["status"]["phase"] = json!("Pending");
-        let all = [mine, decoy, pending];
-        assert_eq!(Value::Object(sizes("files", all.iter())), json!({"metadata": "10Gi"}));
+        let all = [mine, decoy, pending].map(Arc::new);
+        assert_eq!(Value::Object(sizes("files", &all)), json!({"metadata": "10Gi"}));
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn an_attempt_that_is_never_answered_is_given_up_too() {
         let mut deletion = asked();
-        assert_eq!(deletion.step(at(64.9), POD), Step::Wait(at(65.0) - at(64.9)));
+        assert_eq!(deletion.step(at(64.9), POD), Step::Wait(at(65.0).saturating_sub(at(64.9))));
         let left = "the operator's account at the server (no answer yet)";
         assert_eq!(deletion.step(at(65.0), POD), released(&[left], true));
     }

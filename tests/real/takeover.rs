@@ -63,8 +63,8 @@ async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
         "apiVersion": "dittofs.dittofs.com/v1alpha1", "kind": "DittoServer", "name": "files", "uid": uid(&server),
         "controller": true, "blockOwnerDeletion": true,
     }]);
-    let owned = json!({"metadata": {"ownerReferences": owner}});
-    let patched = namespace.patch(resources::SECRETS, "files-admin-bootstrap-credentials", &owned).await;
+    let with_owner = json!({"metadata": {"ownerReferences": owner}});
+    let patched = namespace.patch(resources::SECRETS, "files-admin-bootstrap-credentials", &with_owner).await;
     patched.expect("the Secret has an owner");
     let mut made = BTreeMap::new();
     for document in serde_yaml_ng::Deserializer::from_str(&OBJECTS.replace("{hash}", &"60".repeat(32))) {

@@ -190,7 +190,10 @@ async fn nothing_else_of_storage_changes_and_a_volume_grown_by_hand_is_in_nobody
     assert!(why.contains("its volume has 5Gi"), "{why}");
     bed.world.apply_server("files", &sized("5Gi")).await.expect("what there is");
     bed.wait_condition("files", "VolumesReady", "True", "VolumesAsSpecified").await;
-    assert_eq!(claim_writes(&bed).len(), 1);
+    let mut writes = claim_writes(&bed);
+    // One that met the driver's own write is made again.
+    writes.retain(|(_, _, code)| *code != 409);
+    assert_eq!(writes, [("patch".to_owned(), "controlplane-files-0".to_owned(), 200)]);
     bed.finish(1).await;
 }
 

@@ -401,18 +401,19 @@ impl Store {
             match step["op"].as_str() {
                 Some("test") if object.pointer(place) == Some(&step["value"]) => {}
                 Some("test") => return refused(422, "Invalid"),
-                Some("add") => match place.strip_suffix("/-") {
-                    Some(list) => match object.pointer_mut(list) {
-                        Some(Value::Array(list)) => list.push(step["value"].clone()),
-                        _ => return refused(422, "Invalid"),
-                    },
-                    None => {
+                Some("add") => {
+                    if let Some(list) = place.strip_suffix("/-") {
+                        let Some(Value::Array(list)) = object.pointer_mut(list) else {
+                            return refused(422, "Invalid");
+                        };
+                        list.push(step["value"].clone());
+                    } else {
                         let (parent, name) = place.rsplit_once('/').unwrap_or_default();
                         if let Some(parent) = object.pointer_mut(parent) {
                             parent[name] = step["value"].clone();
                         }
                     }
-                },
+                }
                 _ => {
                     let (list, index) = place.rsplit_once('/').unwrap_or_default();
                     if let (Some(Value::Array(list)), Ok(index)) = (object.pointer_mut(list), index.parse()) {

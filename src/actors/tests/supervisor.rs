@@ -603,7 +603,7 @@ fn every_live_server_gets_our_finalizer_once_beside_those_of_others() {
         // Somebody changes it in between, twice; then the API server is out of order.
         let race = || {
             Box::new(|server: &mut Value| {
-                server["metadata"]["labels"] = json!({"a": server["metadata"]["resourceVersion"]})
+                server["metadata"]["labels"] = json!({"a": server["metadata"]["resourceVersion"]});
             })
         };
         setup.bench.api.fail(2, "PATCH DittoServer other", Fault::Raced(race()));

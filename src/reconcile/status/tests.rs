@@ -345,13 +345,12 @@ fn a_restart_of_the_operator_changes_nothing_before_it_knows_better() {
         world.set = Some(set(1, "r2"));
         world.set.as_mut().unwrap()["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!(1);
     };
-    for world in [
-        healthy(),
-        healthy().with(held),
-        healthy().with(|w| w.poll = Some(PollFact::Unreachable("down".into()))),
-        healthy().with(|w| w.config = Some(ConfigFact::SecretMissing { generation: 3, text: "s".into() })),
-    ] {
-        let restarted = world.restarted();
+    let changes: [&dyn Fn(&mut World); 4] =
+        [&|_| {}, &held, &|w| w.poll = Some(PollFact::Unreachable("down".into())), &|w| {
+            w.config = Some(ConfigFact::SecretMissing { generation: 3, text: "s".into() });
+        }];
+    for change in changes {
+        let restarted = healthy().with(change).restarted();
         let again = restarted.derive();
         assert_eq!(patch(restarted.previous.as_ref(), &again), None, "{again}");
     }

@@ -1,7 +1,5 @@
 //! What status says of the server's volumes: `.status.volumes` and condition `VolumesReady`.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value};
 
 use super::super::claims::{self, Standing, standing, wishes};
@@ -17,7 +15,7 @@ pub(super) fn sizes(seen: &Observed<'_>, status: &mut Map<String, Value>) {
         }
         return;
     };
-    let sizes = claims::sizes(seen.name, known.iter().map(Arc::as_ref));
+    let sizes = claims::sizes(seen.name, known);
     if !sizes.is_empty() {
         status.insert("volumes".to_owned(), Value::Object(sizes));
     }

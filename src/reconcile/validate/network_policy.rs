@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    fn judge(from: Value) -> Result<Vec<NetworkPolicyPeer>, String> {
+    fn judge(from: &Value) -> Result<Vec<NetworkPolicyPeer>, String> {
         let object = json!({"spec": {"networkPolicy": {"from": from}}});
         let mut reader = Reader::default();
         let settings = read(&mut reader, &Field::root(&object, "spec"));
@@ -84,14 +84,14 @@ mod tests {
     fn a_peer_is_somebody_and_a_block_stands_alone() {
         let good = json!([{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {}},
                           {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]);
-        assert_eq!(judge(good).map(|from| from.len()), Ok(3));
+        assert_eq!(judge(&good).map(|from| from.len()), Ok(3));
         for (bad, said) in [
             (json!([{}]), "nothing in it"),
             (json!([{"podSelector": {}}, {}]), "nothing in it"),
             (json!([{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]), "an ipBlock and a selector"),
             (json!({"podSelector": {}}), "use the form of"),
         ] {
-            let told = judge(bad.clone()).expect_err("refused");
+            let told = judge(&bad).expect_err("refused");
             assert!(told.contains("spec.networkPolicy.from") && told.contains(said), "{bad}: {told}");
         }
     }
