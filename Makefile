@@ -38,7 +38,7 @@ check: ## Format and lints only
 .PHONY: test-fast
 test-fast: ## Pure and actor-level tests only: no control plane
 	$(CARGO) test --lib --bins --features fault-injection
-	$(CARGO) test --test pure_ring --test drift --test dashboards --test admission --test crd_fields --features fault-injection
+	$(CARGO) test --test pure_ring --test drift --test dashboards --test admission --test crd_fields --test argocd --features fault-injection
 
 .PHONY: test-real
 test-real: ## Tests on the real control plane only

@@ -61,7 +61,7 @@ step "Prometheus: build (minutes, when nothing is cached)" build_prometheus
 step "lints: everything, with faults" cargo clippy --quiet --workspace --all-targets --features fault-injection -- -D warnings
 step "lints: the shipped build" cargo clippy --quiet --lib --bins -- -D warnings
 suite "tests without a control plane" cargo test --no-fail-fast --workspace --features fault-injection \
-    --lib --bins --test pure_ring --test drift --test log_lines --test dashboards --test alerts --test admission --test crd_fields --test exchanges
+    --lib --bins --test pure_ring --test drift --test log_lines --test dashboards --test alerts --test admission --test crd_fields --test argocd --test exchanges
 suite "tests on the real control plane" cargo test --no-fail-fast --workspace --features fault-injection \
     --test cluster --test checker --test real_admission --test backends --test real
 go_tests

@@ -288,6 +288,9 @@ impl Reason {
             }
             Self::SnapshotPolicyFailed => "Correct the entry of spec.snapshotPolicies that the note names.",
             Self::AdapterServiceFailed => "The note has the API server's answer; the Service stays as it is meanwhile.",
+            Self::NetworkPolicyFailed => {
+                "The note has the API server's answer, mostly about a peer in spec.networkPolicy.from; Services are not held up."
+            }
             Self::NotOwned => "Rename or remove that object, or give the server another name.",
             Self::ServerFailed => "The note says what to do; see docs/status.md.",
             Self::VolumeExpansionFailed => {

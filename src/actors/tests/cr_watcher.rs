@@ -248,7 +248,7 @@ fn of_a_pod_its_server_is_told_and_only_what_says_how_it_comes_up_is_kept() {
         let setup = start(None, vec![("pods", pods)]);
         pass(10.0).await;
         let mut told = setup.sightings();
-        told.retain(|what| *what != Sighting::Resync);
+        told.retain(|what| !matches!(what, Sighting::Resync | Sighting::ServiceMonitors));
         assert_eq!(told, [Sighting::Pod(key("files"))]);
         let kept = setup.bench.deps.caches.pods.get("team", "files-0").expect("kept");
         assert_eq!((&kept["status"]["phase"], kept.get("spec")), (&json!("Running"), None));
