@@ -137,6 +137,10 @@ impl Entry {
         if adapter_type.is_empty() || adapter_type.chars().count() > TYPE_MAX {
             return Err(format!("type is not 1 to {TYPE_MAX} characters long"));
         }
+        // It reaches status, events and terminals; no server has such a type.
+        if adapter_type.chars().any(char::is_control) {
+            return Err(format!("type has a control character ({})", excerpt(&adapter_type, &[])));
+        }
         let named = |problem: &str| format!("{problem} ({})", excerpt(&adapter_type, &[]));
         let Some(Scalar::Bool(enabled)) = self.enabled else {
             return Err(named("enabled is missing or not true or false"));

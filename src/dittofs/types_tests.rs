@@ -104,6 +104,7 @@ fn each_field_of_an_adapter_is_checked() {
         ("type", json!(["nfs"]), "type is missing"),
         ("type", json!(""), "type is not 1 to 253"),
         ("type", json!("x".repeat(254)), "type is not 1 to 253"),
+        ("type", json!("\u{1b}[31mred"), "type has a control character ([31mred)"),
         ("enabled", json!(null), "enabled is missing"),
         ("enabled", json!("true"), "enabled is missing"),
         ("enabled", json!(1), "enabled is missing"),
@@ -147,8 +148,6 @@ fn a_type_that_comes_twice_is_an_error_that_names_it() {
     let nfs = |port| json!({ "type": "nfs", "enabled": true, "running": true, "port": port });
     let error = parse(&json!([nfs(1), nfs(2)])).expect_err("a duplicate");
     assert_eq!(error, "adapter type \"nfs\" is listed twice");
-    let odd = json!({ "type": "\u{1b}[31mx\n", "enabled": true, "running": true, "port": 1 });
-    assert!(!parse(&json!([odd, odd])).expect_err("a duplicate").contains(char::is_control));
 }
 
 #[test]

@@ -53,12 +53,22 @@ async fn twenty_quiet_servers_log_nothing() {
     bed.dittofs("files-7").stop_adapter("smb");
     bed.wait_adapter_services("files-7", &BOTH[..1]).await;
     bed.wait_adapter_ports("files-7", &BOTH[..1]).await;
-    let told = bed.world.operator().logs().split_off(before.len());
+    // A line is written after what it tells of.
+    let told = bed
+        .world
+        .wait_until("the lines about it", SOON, async || {
+            let told = bed.world.operator().logs().split_off(before.len());
+            let all = ["observed the adapters", "deleted a", "replaced the StatefulSet"];
+            let there = |what: &str| told.iter().any(|line| line.contains(what));
+            if all.into_iter().all(there) { Ok(told) } else { Err(format!("{told:#?}")) }
+        })
+        .await
+        .expect("they are told");
     for line in &told {
         let line: Value = serde_json::from_str(line).expect("a JSON object a line");
         assert_eq!(line["name"], "files-7", "{line}");
     }
-    assert!((2..=6).contains(&told.len()), "{told:#?}");
+    assert!((2..=8).contains(&told.len()), "{told:#?}");
     bed.finish(names.len()).await;
 }
 

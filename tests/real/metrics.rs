@@ -91,7 +91,7 @@ async fn what_happened_is_in_the_metrics_and_no_servers_name_is() {
                 ("dittofs_operator_servers", &["phase=\"Running\""], 1.0),
                 ("dittofs_operator_servers_condition", &["condition=\"Ready\"", "status=\"True\""], 1.0),
                 ("dittofs_operator_adapters_active", &[], 2.0),
-                ("dittofs_operator_watch_synced", &[], 6.0),
+                ("dittofs_operator_watch_synced", &[], 9.0),
                 ("dittofs_operator_adapter_services_late", &[], 0.0),
                 ("dittofs_operator_observations_late", &[], 0.0),
                 ("dittofs_operator_poll_failing", &[], 0.0),

@@ -204,7 +204,7 @@ async fn every_panel_has_data_and_every_alert_fires_when_its_subject_happens() {
     assert!(firing.iter().all(|alert| !alert.firing), "nothing is wrong yet: {firing:?}");
     // So far these are empty: that they are not at the end says that what happened is seen.
     let wrong = on.wrong_panels().await;
-    for title in ["Drift that was repaired", "Restarts and panics", "Port rollouts that are held back", "Longest lag"] {
+    for title in ["Drift that was repaired", "Restarts and panics", "Port rollouts that are held back"] {
         assert!(wrong.iter().any(|place| place.contains(title)), "{title} shows something: {wrong:?}");
     }
 

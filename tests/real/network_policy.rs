@@ -2,7 +2,6 @@
 
 use dittofs_testbed::cluster::{Resource, resources};
 use dittofs_testbed::dittofs::{Mode, Scope};
-use dittofs_testbed::world::condition;
 use serde_json::{Value, json};
 
 use crate::look::uid;
@@ -259,8 +258,8 @@ async fn a_policy_that_is_refused_is_told_and_stops_no_service() {
         .expect("the server is accepted");
     bed.wait_event("NetworkPolicyFailed", "files-baseline").await;
     bed.wait_adapter_services("files", &BOTH).await;
-    let server = bed.wait_message("files", "Ready", "False", "NetworkPolicy files-baseline").await;
-    assert_eq!(condition(&server, "Authenticated").expect("a condition")["status"], "True");
+    bed.wait_message("files", "Ready", "False", "NetworkPolicy files-baseline").await;
+    bed.wait_message("files", "Authenticated", "True", "Logged in").await;
     namespace.delete(quotas, "none").await.expect("deleted");
     bed.world.wait_ready("files").await.expect("ready when it may");
     bed.finish(1).await;
