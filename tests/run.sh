@@ -62,8 +62,9 @@ step "lints: everything, with faults" cargo clippy --quiet --workspace --all-tar
 step "lints: the shipped build" cargo clippy --quiet --lib --bins -- -D warnings
 suite "tests without a control plane" cargo test --no-fail-fast --workspace --features fault-injection \
     --lib --bins --test pure_ring --test drift --test log_lines --test dashboards --test alerts --test admission --test crd_fields --test argocd --test exchanges
+# They wait more than they work: two at a time, the default on two cores, would take twice as long.
 suite "tests on the real control plane" cargo test --no-fail-fast --workspace --features fault-injection \
-    --test cluster --test checker --test real_admission --test backends --test real
+    --test cluster --test checker --test real_admission --test backends --test real -- --test-threads 4
 go_tests
 
 say "done"

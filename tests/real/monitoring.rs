@@ -178,15 +178,19 @@ fn conflict(bed: &Bed) -> Rule {
     Rule::new(is_replace, hook).times(1)
 }
 
-/// Changes a field of ours, sees it set back, and so on, for ever.
+/// Changes fields of ours, sees them set back, and so on, for ever. Another field each time: the same one would be set
+/// back ever more slowly, in minutes that are not divided by [`FACTOR`].
 async fn fight(bed: &Bed) {
-    loop {
-        bed.edit(resources::SERVICES, "files-api", |service| service["spec"]["ports"][0]["port"] = json!(9999)).await;
+    let labels = ["app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"];
+    let fields = ["files-api", "files-file", "files-headless"].map(|service| labels.map(|label| (service, label)));
+    for (service, label) in fields.into_iter().flatten().cycle() {
+        let theirs = |service: &mut Value| service["metadata"]["labels"][label] = json!("theirs");
+        bed.edit(resources::SERVICES, service, theirs).await;
         let back = |service: &Value| {
-            let port = &service["spec"]["ports"][0]["port"];
-            if port == 9999 { Err("still theirs".to_owned()) } else { Ok(()) }
+            let label = &service["metadata"]["labels"][label];
+            if label == "theirs" { Err("still theirs".to_owned()) } else { Ok(()) }
         };
-        bed.wait_object(resources::SERVICES, "files-api", "to be set back", back).await;
+        bed.wait_object(resources::SERVICES, service, "to be set back", back).await;
         // Their next attempt comes some time later, as that of a GitOps tool does.
         bed.wait_polls("files", 2).await;
     }
