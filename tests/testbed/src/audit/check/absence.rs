@@ -11,6 +11,9 @@ use serde_json::Value;
 
 /// A decision may rest on the answer before the last when that came just now.
 const LAG: i64 = 1_500_000;
+/// So late after a restart a write of the killed run may still arrive: it was on its way. The new run has to find its
+/// objects and be answered before it can remove anything.
+const ON_ITS_WAY: i64 = Micros::SECOND;
 /// The default of `adapterDiscovery.stopGracePeriod`.
 const GRACE: i64 = 35 * Micros::SECOND;
 
@@ -75,13 +78,19 @@ fn justified(
         .and_then(|server| server["spec"]["adapterDiscovery"]["stopGracePeriod"].as_str())
         .and_then(duration)
         .unwrap_or(GRACE);
+    let since = |born: Micros| -> Vec<(Micros, &Observation)> {
+        timeline
+            .iter()
+            .filter(|answer| answer.namespace == namespace && answer.server == name)
+            .map(|answer| (Micros::from(answer.time), answer))
+            .filter(|(time, _)| (born..=at).contains(time))
+            .collect()
+    };
     let born = view.born(at);
-    let answers: Vec<(Micros, &Observation)> = timeline
-        .iter()
-        .filter(|answer| answer.namespace == namespace && answer.server == name)
-        .map(|answer| (Micros::from(answer.time), answer))
-        .filter(|(time, _)| (born..=at).contains(time))
-        .collect();
+    let mut answers = since(born);
+    if answers.is_empty() && at.0 - born.0 < ON_ITS_WAY {
+        answers = since(view.born(born.plus(-1)));
+    }
     let Some((last, _)) = answers.last() else {
         return Err("no full answer had come since the operator's start".to_owned());
     };
@@ -194,6 +203,20 @@ mod tests {
         let mut restarted = removal(60_000, vec![answer(900, &[])]);
         restarted.facts.starts = vec![Micros(0), Micros(30_000_000)];
         assert!(judged(&restarted).contains(&Promise::S5), "the answer was given to the run before");
+    }
+
+    #[test]
+    fn a_write_of_a_killed_run_that_was_on_its_way_is_judged_by_what_that_run_knew() {
+        let found = |last: &[(&str, bool, bool)], started: i64| {
+            let mut run = removal(60_000, vec![answer(900, &[RUNS]), answer(59_000, last)]);
+            run.facts.starts = vec![Micros(0), Micros(started)];
+            judged(&run).contains(&Promise::S5)
+        };
+        assert!(!found(&[STOPPED], 59_700_000));
+        assert!(found(&[RUNS], 59_700_000), "that run knew better");
+        let mut late = removal(60_000, vec![answer(900, &[RUNS]), answer(50_000, &[STOPPED])]);
+        late.facts.starts = vec![Micros(0), Micros(58_000_000)];
+        assert!(judged(&late).contains(&Promise::S5), "long after the restart it is the new run's");
     }
 
     #[test]
