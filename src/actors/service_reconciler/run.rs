@@ -329,8 +329,15 @@ impl Run {
         let mut attempt = 1;
         loop {
             // A new server's objects are not there: when one is after all, the creation says so and it is read then.
-            let live =
-                if absent && attempt == 1 { None } else { self.deps.cluster.get(kind, &namespace, name).await? };
+            let live = if absent && attempt == 1 {
+                None
+            } else {
+                match self.deps.cluster.get(kind, &namespace, name).await {
+                    // Not even the path is there: its CRD went, and with it the last of its group.
+                    Err(error) if kind.is_optional() && error.code() == Some(404) => return Ok(Kept::Unserved),
+                    live => live?,
+                }
+            };
             let written = match decide(live.as_ref(), &ensure.desired, &server.uid) {
                 Decision::Nothing if rewrites(kind) => {
                     self.deps.cluster.replace(kind, &namespace, name, &live.unwrap_or_default()).await
