@@ -179,8 +179,14 @@ async fn nothing_else_of_storage_changes_and_a_volume_grown_by_hand_is_in_nobody
         assert!(why.contains(field) && why.contains("cannot change after creation"), "{why}");
     }
     let larger = json!({"spec": {"resources": {"requests": {"storage": "5Gi"}}}});
-    bed.world.namespace().patch(resources::CLAIMS, METADATA, &larger).await.expect("grown by hand");
+    // Paused, since the operator takes a wish for more than the spec's back until the claim has grown.
+    let pause = |on: Value| json!({"metadata": {"annotations": {"dittofs.io/paused": on}}});
+    let namespace = bed.world.namespace();
+    namespace.patch(resources::SERVERS, "files", &pause(json!("true"))).await.expect("paused");
+    bed.wait_message("files", "Paused", "True", "").await;
+    namespace.patch(resources::CLAIMS, METADATA, &larger).await.expect("grown by hand");
     wait_volume(&bed, "metadata", "5Gi").await;
+    namespace.patch(resources::SERVERS, "files", &pause(Value::Null)).await.expect("no longer paused");
     bed.wait_condition("files", "VolumesReady", "True", "VolumeLarger").await;
     bed.world.wait_ready("files").await.expect("ready all the same");
     // The status is written, and another size grows, while the spec says less than there is.
