@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::actors::vault::secret_bytes;
-use crate::build::{APP, APP_LABEL, render};
+use crate::build::{APP, APP_LABEL, hashed_text, render};
 use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
 use crate::reconcile::preview::{Live, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
@@ -194,7 +194,9 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
     } else if !live.secrets_to_make.is_empty() {
         HashInput::Pending
     } else {
-        HashInput::Hash(config_hash(&render(server), &values, generation_for_hash(server)))
+        // The same text as ConfigHasher's: an inline krb5.conf is part of it.
+        let yaml = render(server);
+        HashInput::Hash(config_hash(&hashed_text(server, &yaml), &values, generation_for_hash(server)))
     });
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! ConfigHasher: renders the configuration, keeps the ConfigMap and the generated Secrets, and computes the hash.
 //!
-//! The only writer of the ConfigMap, of the generated JWT and admin Secrets, and of the cluster of Percona's operator. It sends the hash; PortReconciler puts
-//! it on the pod template. A Secret that is missing or unreadable never changes the hash: it holds the last one.
+//! The only writer of the ConfigMap, of the generated JWT and admin Secrets, and of the cluster of Percona's operator. It
+//! sends the hash; PortReconciler puts it on the pod template. A Secret that is missing or unreadable never changes the
+//! hash: it holds the last one.
 
 mod percona;
 
