@@ -11,14 +11,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::actors::vault::secret_bytes;
 use crate::build::{APP, APP_LABEL, hashed_text, render};
 use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
 use crate::reconcile::preview::{Live, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::{
-    Keys, SecretKey, ServerKey, ValidatedServer, config_hash, disowned, generation_for_hash, meta, owned_by,
-    secrets_used, validate,
+    ServerKey, ValidatedServer, config_hash, disowned, generation_for_hash, meta, owned_by, secrets_used, validate,
+    values_of,
 };
 
 /// Form of the report.
@@ -161,32 +160,16 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
             if generated.contains(&used.name) {
                 live.secrets_to_make.push(used.name);
             } else {
-                live.missing.push(format!("Secret {} does not exist, needed for {}", used.name, used.purpose));
+                live.missing.push(used.lacking("it does not exist"));
             }
             continue;
         };
         if generated.contains(&used.name) && disowned(&secret, &server.uid).is_some() {
             live.secrets_to_free.push(used.name.clone());
         }
-        let keys: Vec<(String, bool)> = match used.keys {
-            Keys::All => secret["data"]
-                .as_object()
-                .into_iter()
-                .flat_map(|data| data.keys().cloned())
-                .map(|key| (key, false))
-                .collect(),
-            Keys::Named(wanted) => wanted.into_iter().map(|key| (key.key, key.required)).collect(),
-        };
-        for (key, required) in keys {
-            match secret_bytes(&secret, &key) {
-                Some(value) => {
-                    values.insert(SecretKey { name: used.name.clone(), key }, value);
-                }
-                None if required => {
-                    live.missing.push(format!("Secret {} has no key {key}, needed for {}", used.name, used.purpose));
-                }
-                None => {}
-            }
+        match values_of(&secret, &used) {
+            Ok(found) => values.extend(found),
+            Err(why) => live.missing.push(used.lacking(&why)),
         }
     }
     live.hash = Some(if !live.missing.is_empty() {

@@ -5,16 +5,15 @@
 //! hash: it holds the last one.
 
 mod percona;
+mod secrets;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use k8s_openapi::api::core::v1::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::{info, warn};
 
+use self::secrets::Used;
 use super::Deps;
 use super::done::{Done, report_changes, report_fights};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
@@ -23,21 +22,12 @@ use super::lifeline::Lifeline;
 use super::messages::{Cause, CauseKind, ConfigHashed, Fact, Peers, Poke, Report, Resend, Role, Stop, Wire};
 use super::trouble::Trouble;
 use super::upkeep::Upkeep;
-use super::vault::{random_text, secret_bytes, secret_text};
-use crate::build::{admin_secret, config_map, hashed_text, jwt_secret, render};
+use crate::build::{config_map, hashed_text, render};
 use crate::cluster::{CrRef, Kind, KubeError, Reason, pause};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
-use crate::reconcile::{
-    Decision, Keys, SecretKey, ServerKey, ValidatedServer, config_hash, decide, disowned, generation_for_hash, meta,
-    secrets_used,
-};
-
-/// Bytes of a generated JWT signing key; the server asks for 32 characters or more.
-const JWT_SECRET_LENGTH: usize = 48;
-/// Length of a generated administrator password.
-const ADMIN_PASSWORD_LENGTH: usize = 24;
+use crate::reconcile::{Decision, ServerKey, ValidatedServer, config_hash, decide, generation_for_hash, meta};
 
 /// See the module.
 pub struct ConfigHasher {
@@ -281,13 +271,6 @@ struct Run {
     foreign: Option<String>,
 }
 
-/// The values that a Secret contributes, or why it cannot.
-enum Values {
-    Found(BTreeMap<SecretKey, Vec<u8>>),
-    Missing(String),
-    Unreadable(String),
-}
-
 impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("config-hasher.job", &self.key.name);
@@ -313,7 +296,7 @@ impl Run {
             Err(_) if pause::was_refused() => None,
             Err(fact) => return self.failed(&about, fact),
         };
-        let mut read = match self.keep_secrets(&about, &server).await {
+        let read = match self.keep_secrets(&about, &server).await {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
@@ -322,20 +305,9 @@ impl Run {
             None => None,
         };
         let waits = database.as_ref().is_some_and(|database| database.problem.is_some());
-        let mut values = BTreeMap::new();
-        let (mut missing, mut retry) = (Vec::new(), false);
-        for used in secrets_used(&server) {
-            match self.secret_values(&used.name, &used.keys, &mut read).await {
-                Values::Found(found) => values.extend(found),
-                Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
-                Values::Unreadable(why) => {
-                    retry = true;
-                    missing.push(format!("{} cannot be read ({why}), needed for {}", used.name, used.purpose));
-                }
-            }
-        }
+        let Used { values, lacking, retry } = self.used(&server, read).await;
         let generation = server.generation;
-        let (hash, mut fact) = if missing.is_empty() {
+        let (hash, mut fact) = if lacking.is_empty() {
             let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
@@ -343,7 +315,7 @@ impl Run {
             // What it is made of is all there; the pod waits for its database alone.
             (if waits { HashInput::Held } else { HashInput::Hash(hash) }, ConfigFact::Valid { generation })
         } else {
-            let text = format!("Secret {}; the server is left as it is until it is there", missing.join("; Secret "));
+            let text = format!("{}; the server is left as it is until it is there", lacking.join("; "));
             if let Some(again) = self.trouble.failed("Secrets") {
                 let why = &text;
                 warn!(namespace = self.key.namespace, name = self.key.name, why, "the config hash is held{again}");
@@ -439,117 +411,6 @@ impl Run {
         let written = written.map_err(|error| failed(&error))?;
         self.upkeep.saw(Kind::ConfigMap, &name);
         Ok(Some((meta(&written, "resourceVersion").to_owned(), hashed_text(server, yaml).into_owned())))
-    }
-
-    /// Creates the Secrets that the user did not give, once; what is there is taken up as it is. Returns them by name,
-    /// so that each is read once a run.
-    async fn keep_secrets(
-        &mut self,
-        about: &CrRef,
-        server: &ValidatedServer,
-    ) -> Result<BTreeMap<String, Value>, ConfigFact> {
-        let names = server.names();
-        let failed = |error: KubeError| ConfigFact::Failed { reason: "SecretMissing", text: error.to_string() };
-        let mut read = BTreeMap::new();
-        if server.jwt.secret.is_none() {
-            let name = names.jwt_secret();
-            let secret = match self.secret(&name).await.map_err(failed)? {
-                Some(found) => self.set_free(server, found).await.map_err(failed)?,
-                None => self
-                    .create_secret(about, jwt_secret(server, &random_text(JWT_SECRET_LENGTH)))
-                    .await
-                    .map_err(failed)?,
-            };
-            self.upkeep.saw(Kind::Secret, &name);
-            read.insert(name, secret);
-        }
-        if server.admin.password.is_none() {
-            let name = names.admin_secret();
-            let secret = if let Some(found) = self.secret(&name).await.map_err(failed)? {
-                self.set_free(server, found).await.map_err(failed)?
-            } else {
-                // An existing server never seeds its administrator again: a password that an older release made stays.
-                let legacy = self.secret(&names.legacy_admin_secret()).await.map_err(failed)?;
-                let password = legacy
-                    .and_then(|secret| secret_text(&secret, "password"))
-                    .filter(|password| !password.is_empty())
-                    .unwrap_or_else(|| random_text(ADMIN_PASSWORD_LENGTH));
-                self.create_secret(about, admin_secret(server, &server.admin.username, &password))
-                    .await
-                    .map_err(failed)?
-            };
-            self.upkeep.saw(Kind::Secret, &name);
-            read.insert(name, secret);
-        }
-        Ok(read)
-    }
-
-    /// A generated Secret does not go with its DittoServer: the one that another operator made is freed of its owner.
-    async fn set_free(&mut self, server: &ValidatedServer, secret: Value) -> Result<Value, KubeError> {
-        let Some(free) = disowned(&secret, &server.uid) else { return Ok(secret) };
-        let name = meta(&free, "name").to_owned();
-        let kept = self.deps.cluster.replace(Kind::Secret, &self.key.namespace, &name, &free).await?;
-        self.done.did("update", format!("Secret {name} outlives the server: its owner reference is gone"));
-        Ok(kept)
-    }
-
-    async fn secret(&self, name: &str) -> Result<Option<Value>, KubeError> {
-        self.deps.cluster.get(Kind::Secret, &self.key.namespace, name).await
-    }
-
-    /// Creates a Secret, or reads the one that somebody made meanwhile: theirs counts.
-    async fn create_secret(&mut self, about: &CrRef, secret: Secret) -> Result<Value, KubeError> {
-        let name = secret.metadata.name.clone().unwrap_or_default();
-        let made = serde_json::to_value(secret).unwrap_or_default();
-        match self.deps.cluster.create(Kind::Secret, &self.key.namespace, &made).await {
-            Err(error) if error.is_already_exists() => Ok(self.secret(&name).await?.unwrap_or_default()),
-            made => {
-                if made.is_ok() {
-                    let missing = self.upkeep.missing(Kind::Secret, &name);
-                    self.upkeep.repaired(about, Kind::Secret, &name, &missing, "");
-                    self.done.did("create", format!("created Secret {name}"));
-                }
-                made
-            }
-        }
-    }
-
-    /// A Secret that several fields name is read once a run.
-    async fn secret_values(&self, name: &str, keys: &Keys, read: &mut BTreeMap<String, Value>) -> Values {
-        let secret = match read.entry(name.to_owned()) {
-            Entry::Occupied(known) => &*known.into_mut(),
-            Entry::Vacant(place) => match self.secret(name).await {
-                Ok(Some(secret)) => &*place.insert(secret),
-                Ok(None) => return Values::Missing("it does not exist".to_owned()),
-                Err(error) => return Values::Unreadable(error.category().to_owned()),
-            },
-        };
-        let mut found = BTreeMap::new();
-        let mut take = |key: &str| {
-            let value = secret_bytes(secret, key);
-            let there = value.is_some();
-            if let Some(value) = value {
-                found.insert(SecretKey { name: name.to_owned(), key: key.to_owned() }, value);
-            }
-            there
-        };
-        match keys {
-            Keys::All => {
-                let all: Vec<String> =
-                    secret["data"].as_object().into_iter().flat_map(|data| data.keys().cloned()).collect();
-                for key in all {
-                    take(&key);
-                }
-            }
-            Keys::Named(named) => {
-                for wanted in named {
-                    if !take(&wanted.key) && wanted.required {
-                        return Values::Missing(format!("it has no key {}", wanted.key));
-                    }
-                }
-            }
-        }
-        Values::Found(found)
     }
 }
 

@@ -23,19 +23,6 @@ use crate::reconcile::claims::server_of_claim;
 use crate::reconcile::pod::slim;
 use crate::reconcile::{ServerKey, meta};
 
-/// The kinds that are watched.
-const WATCHED: [Kind; 9] = [
-    Kind::Pod,
-    Kind::DittoServer,
-    Kind::StatefulSet,
-    Kind::Service,
-    Kind::ConfigMap,
-    Kind::Secret,
-    Kind::NetworkPolicy,
-    Kind::ServiceMonitor,
-    Kind::Claim,
-];
-
 /// How the watches are made.
 #[derive(Clone, Debug)]
 pub struct Watching {
@@ -141,7 +128,7 @@ impl Actor for CrWatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        for kind in WATCHED {
+        for kind in Kind::WATCHED {
             self.watch(kind, ctx);
         }
     }

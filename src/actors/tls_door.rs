@@ -10,10 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 
 use super::Deps;
-use super::vault::secret_bytes;
 use crate::cluster::Kind;
 use crate::dittofs::{Deadline, HttpClient, Pem, TlsError, TlsMaterial};
-use crate::reconcile::{ApiTls, ValidatedServer};
+use crate::reconcile::{ApiTls, ValidatedServer, secret_bytes};
 
 /// See the module; a clone is the same door.
 #[derive(Clone, Default)]

@@ -7,7 +7,6 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rand::Rng as _;
 use serde_json::Value;
 
@@ -15,7 +14,7 @@ use super::Deps;
 use crate::build::{CredentialValues, credentials_secret};
 use crate::cluster::{CrRef, Kind, Reason};
 use crate::dittofs::{ACCOUNT_NAME, AdminAccount, Credentials, Sensitive, Vault, VaultError};
-use crate::reconcile::{ValidatedServer, owned_by};
+use crate::reconcile::{ValidatedServer, owned_by, secret_bytes};
 
 /// Length of a generated password.
 const PASSWORD_LENGTH: usize = 32;
@@ -80,11 +79,6 @@ struct ChangedMeanwhile;
 /// A key of a Secret's data as text; None when it is missing, not base64 or not UTF-8.
 pub fn secret_text(secret: &Value, key: &str) -> Option<String> {
     String::from_utf8(secret_bytes(secret, key)?).ok()
-}
-
-/// A key of a Secret's data.
-pub fn secret_bytes(secret: &Value, key: &str) -> Option<Vec<u8>> {
-    BASE64_STANDARD.decode(secret.get("data")?.get(key)?.as_str()?).ok()
 }
 
 /// A random text of letters and digits from the system's source of randomness.

@@ -35,6 +35,45 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::DittoServer,
+        Self::StatefulSet,
+        Self::Service,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::Pod,
+        Self::NetworkPolicy,
+        Self::ServiceMonitor,
+        Self::Claim,
+        Self::StorageClass,
+        Self::PerconaPgCluster,
+    ];
+    /// Those that are watched.
+    pub const WATCHED: [Self; 9] = [
+        Self::DittoServer,
+        Self::StatefulSet,
+        Self::Service,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::Pod,
+        Self::NetworkPolicy,
+        Self::ServiceMonitor,
+        Self::Claim,
+    ];
+    /// Those of which objects are written.
+    pub const WRITTEN: [Self; 9] = [
+        Self::DittoServer,
+        Self::StatefulSet,
+        Self::Service,
+        Self::ConfigMap,
+        Self::Secret,
+        Self::NetworkPolicy,
+        Self::ServiceMonitor,
+        Self::Claim,
+        Self::PerconaPgCluster,
+    ];
+
     /// API group; empty for the core group.
     pub fn group(self) -> &'static str {
         match self {
@@ -88,7 +127,7 @@ impl Kind {
     }
 
     /// The resource in a path.
-    pub fn plural(self) -> &'static str {
+    pub const fn plural(self) -> &'static str {
         match self {
             Self::DittoServer => "dittoservers",
             Self::StatefulSet => "statefulsets",
@@ -181,19 +220,12 @@ fn is_object_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 11] = [
-        Kind::DittoServer,
-        Kind::StatefulSet,
-        Kind::Service,
-        Kind::ConfigMap,
-        Kind::Secret,
-        Kind::Pod,
-        Kind::NetworkPolicy,
-        Kind::ServiceMonitor,
-        Kind::Claim,
-        Kind::StorageClass,
-        Kind::PerconaPgCluster,
-    ];
+    #[test]
+    fn each_kind_is_there_once_and_what_is_watched_or_written_is_in_order() {
+        let indices = |kinds: &[Kind]| kinds.iter().map(|kind| *kind as usize).collect::<Vec<_>>();
+        assert_eq!(indices(&Kind::ALL), (0..Kind::ALL.len()).collect::<Vec<_>>());
+        assert!(indices(&Kind::WATCHED).is_sorted() && indices(&Kind::WRITTEN).is_sorted());
+    }
 
     #[test]
     fn paths_are_those_of_the_api() {
@@ -213,7 +245,7 @@ mod tests {
     #[test]
     fn a_name_that_leads_out_of_its_namespace_has_no_path() {
         for bad in ["", "..", "../x", "a/b", "a/../../ns2/secrets/b", "a?x=1", "a#b", "a%2fb", "A", "-a", "a.", "a b"] {
-            for kind in ALL {
+            for kind in Kind::ALL {
                 assert_eq!(kind.object_path("ns", bad), None, "{bad}");
                 if !kind.is_cluster_scoped() {
                     assert_eq!(kind.object_path(bad, "a"), None, "{bad}");
@@ -226,7 +258,7 @@ mod tests {
     #[test]
     fn kind_and_path_agree_with_what_kube_makes_of_them() {
         use kube::Resource as _;
-        for kind in ALL {
+        for kind in Kind::ALL {
             let namespace = (!kind.is_cluster_scoped()).then_some("ns");
             let url = kube::core::DynamicObject::url_path(&kind.api_resource(), namespace);
             assert_eq!(Some(url), kind.collection_path("ns"));

@@ -1,39 +1,24 @@
-//! The verbs on single objects, as JSON.
+//! The verbs on single objects, as JSON: what the operator sends.
 //!
-//! Owns: how a request is built and an answer read. Touches: the one object that is named. Guarantees: one request
-//! for each call, never a second; writes carry our field manager; a delete and a patch carry the uid of the object
-//! that is meant, so that one deleted and made again under the same name is left alone; a body reaches neither log
-//! nor error. (kube's own typed calls log a body that they cannot parse: a Secret's too.)
+//! Owns: which request each verb is, and what its answer means. Touches: the one object that is named. Guarantees: one
+//! request for each call, never a second; writes carry our field manager; a delete and a patch carry the uid of the
+//! object that is meant, so that one deleted and made again under the same name is left alone.
 
-use std::time::Duration;
+mod list;
+mod send;
 
-use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::BodyExt as _;
+use http::Method;
 use kube::Client;
-use kube::api::ListParams;
-use kube::client::Body;
-use serde::de::Error as _;
 use serde_json::{Value, json};
-use tokio::time::Instant;
-use tracing::{Instrument as _, Span};
 
-use super::error::{Call, KubeError, Operation};
+use self::send::{JSON, JSON_PATCH, MERGE_PATCH, Verb};
+use super::error::{KubeError, Operation};
 use super::kind::Kind;
-use crate::reconcile::{ServerKey, diff, meta};
-use crate::telemetry::metrics::{self, Action, Metrics, doing};
-use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{failed, records, set, started};
+use crate::reconcile::{ServerKey, meta};
+use crate::telemetry::metrics::Metrics;
 
 /// `fieldManager` of every write.
 pub const FIELD_MANAGER: &str = "dittofs-operator";
-
-/// Objects in one answer to a list.
-const PAGE: u32 = 500;
-
-const JSON: &str = "application/json";
-const MERGE_PATCH: &str = "application/merge-patch+json";
-const JSON_PATCH: &str = "application/json-patch+json";
 
 /// What became of a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,47 +69,6 @@ impl Cluster {
             Ok(answer) => request.parse(&answer).map(Some),
             Err(error) if error.is_not_found() && !error.is_unserved() => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Every object of `kind` in `namespace`, or in all of them, that matches the label selector. Reads in pages. For
-    /// tools: what runs all the time watches.
-    pub async fn list(
-        &self,
-        kind: Kind,
-        namespace: Option<&str>,
-        selector: Option<&str>,
-    ) -> Result<Vec<Value>, KubeError> {
-        let request = Verb { operation: Operation::List, kind, namespace: namespace.unwrap_or_default(), name: "" };
-        let path = match namespace {
-            Some(namespace) => kind.collection_path(namespace),
-            None => Some(format!("{}/{}", kind.discovery_path(), kind.plural())),
-        };
-        let path = path.ok_or_else(|| KubeError::InvalidName { call: Box::new(request.call()) })?;
-        let (mut found, mut next) = (Vec::new(), String::new());
-        loop {
-            let mut params = ListParams::default().limit(PAGE);
-            params.label_selector = selector.map(str::to_owned);
-            params.continue_token = (!next.is_empty()).then(|| next.clone());
-            // kube's builder escapes what stands in a query.
-            let uri = kube::core::Request::new(&path)
-                .list(&params)
-                .map(|made| made.uri().to_string())
-                .map_err(|_| KubeError::InvalidName { call: Box::new(request.call()) })?;
-            let answer = self.send_to(&request, Some(uri), Method::GET, JSON, None).await?;
-            let mut page = request.parse(&answer)?;
-            page.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default().clone_into(&mut next);
-            if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
-                // In a list only the list says what its items are.
-                found.extend(items.into_iter().map(|mut item| {
-                    item["apiVersion"] = kind.api_version().into();
-                    item["kind"] = kind.name().into();
-                    item
-                }));
-            }
-            if next.is_empty() {
-                return Ok(found);
-            }
         }
     }
 
@@ -241,200 +185,14 @@ impl Cluster {
         let answer = self.send(&request, Method::PATCH, MERGE_PATCH, Some(&patch)).await?;
         request.parse(&answer)
     }
-
-    async fn send(
-        &self,
-        verb: &Verb<'_>,
-        method: Method,
-        content: &str,
-        body: Option<&Value>,
-    ) -> Result<Bytes, KubeError> {
-        self.send_to(verb, verb.uri(), method, content, body).await
-    }
-
-    /// Sends one request, in a span of its own, and returns the body of its answer, if that says success.
-    async fn send_to(
-        &self,
-        verb: &Verb<'_>,
-        uri: Option<String>,
-        method: Method,
-        content: &str,
-        body: Option<&Value>,
-    ) -> Result<Bytes, KubeError> {
-        if super::pause::refuses(verb.operation) {
-            super::pause::refused(&self.would(verb, body).await);
-            return Err(KubeError::Paused { call: Box::new(verb.call()) });
-        }
-        let span = verb.span(&method);
-        if let Some((address, port)) = &self.server
-            && records(&span)
-        {
-            set(&span, Attribute::ServerAddress, address.clone());
-            set(&span, Attribute::ServerPort, i64::from(*port));
-        }
-        let start = Instant::now();
-        let result = self.exchange(verb, uri, method, content, body).instrument(span.clone()).await;
-        self.count(verb, &result, start.elapsed());
-        match &result {
-            Ok((status, _)) => set(&span, Attribute::Status, i64::from(*status)),
-            Err(error) => {
-                if let Some(code) = error.code() {
-                    set(&span, Attribute::Status, i64::from(code));
-                }
-                // That an object is not there is an answer.
-                if !(error.is_not_found() && verb.operation == Operation::Get) {
-                    set(&span, Attribute::Reason, error.reason().unwrap_or_default().to_owned());
-                    failed(&span, error.category(), &error.to_string());
-                }
-            }
-        }
-        result.map(|(_, body)| body)
-    }
-
-    /// What a write would do, in words; of a Secret only that it would be written.
-    async fn would(&self, verb: &Verb<'_>, body: Option<&Value>) -> String {
-        let what = format!("{} {} {}", verb.operation, verb.kind, verb.name);
-        let (Operation::Replace, Some(next)) = (verb.operation, body) else { return what };
-        if verb.kind == Kind::Secret {
-            return what;
-        }
-        let read = Verb { operation: Operation::Get, ..*verb };
-        let answer = self.exchange(&read, read.uri(), Method::GET, JSON, None).await;
-        match answer.and_then(|(_, bytes)| read.parse(&bytes)) {
-            Ok(live) => format!("{what} ({})", diff(&live, next).join(", ")),
-            Err(_) => what,
-        }
-    }
-
-    fn count(&self, verb: &Verb<'_>, result: &Result<(u16, Bytes), KubeError>, took: Duration) {
-        let action = match verb.operation {
-            Operation::Get | Operation::List => None,
-            Operation::Create => Some(Action::Create),
-            Operation::Replace => Some(Action::Update),
-            Operation::Delete => Some(Action::Delete),
-            Operation::PatchStatus | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
-                Some(Action::Patch)
-            }
-        };
-        if let (Ok(_), Some(action)) = (result, action) {
-            doing::wrote(verb.kind, action);
-        }
-        let Some(metrics) = &self.metrics else { return };
-        let (kind, word) = (verb.kind.plural(), metrics::Verb::of(verb.operation));
-        match result {
-            Ok((status, _)) => metrics.kube_answered(word, kind, *status, "", took),
-            Err(error) => match error.code() {
-                Some(status) => metrics.kube_answered(word, kind, status, error.reason().unwrap_or_default(), took),
-                None => metrics.kube_unanswered(word, kind, error.category(), took),
-            },
-        }
-        if action.is_some() && result.as_ref().is_err_and(KubeError::is_conflict) {
-            metrics.kube_conflict(verb.kind);
-        }
-    }
-
-    async fn exchange(
-        &self,
-        verb: &Verb<'_>,
-        uri: Option<String>,
-        method: Method,
-        content: &str,
-        body: Option<&Value>,
-    ) -> Result<(u16, Bytes), KubeError> {
-        let uri = uri.ok_or_else(|| KubeError::InvalidName { call: Box::new(verb.call()) })?;
-        let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(uri)
-            .header(header::ACCEPT, JSON)
-            .header(header::CONTENT_TYPE, content)
-            .body(Body::from(bytes))
-            .map_err(|e| KubeError::unanswered(verb.call(), kube::Error::HttpError(e)))?;
-        let answer = self.client.send(request).await.map_err(|e| KubeError::unanswered(verb.call(), e))?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|e| KubeError::unanswered(verb.call(), e))?.to_bytes();
-        if status.is_success() {
-            Ok((status.as_u16(), body))
-        } else {
-            Err(KubeError::refused(verb.call(), status.as_u16(), &body))
-        }
-    }
-}
-
-/// A call on its way.
-struct Verb<'a> {
-    operation: Operation,
-    kind: Kind,
-    namespace: &'a str,
-    name: &'a str,
-}
-
-impl<'a> Verb<'a> {
-    fn on_server(operation: Operation, key: &'a ServerKey) -> Self {
-        Self { operation, kind: Kind::DittoServer, namespace: &key.namespace, name: &key.name }
-    }
-
-    /// The span of the call, inside the current one. A write says what was decided.
-    fn span(&self, method: &Method) -> Span {
-        let (resource, below) = match self.operation {
-            Operation::PatchStatus => (self.kind.plural(), "/status"),
-            _ => (self.kind.plural(), ""),
-        };
-        let name = format_args!("kube {method} {resource}{below}");
-        let span = tracing::error_span!("kube", otel.name = %name, otel.kind = "client");
-        started(&span);
-        if records(&span) {
-            set(&span, Attribute::Method, method.as_str().to_owned());
-            set(&span, Attribute::Namespace, self.namespace.to_owned());
-            set(&span, Attribute::Object, format!("{resource}/{}", self.name));
-            set(&span, Attribute::UrlTemplate, self.kind.url_template(below));
-            let decision = match self.operation {
-                Operation::Get | Operation::List => return span,
-                Operation::Create => "create",
-                Operation::Replace | Operation::ResizeClaim => "update",
-                Operation::Delete => "delete",
-                Operation::PatchStatus => "status",
-                Operation::AddFinalizer => "finalizer",
-                Operation::RemoveFinalizer => "release",
-            };
-            set(&span, Attribute::Decision, decision);
-        }
-        span
-    }
-
-    fn call(&self) -> Call {
-        Call {
-            operation: self.operation,
-            kind: self.kind,
-            namespace: self.namespace.to_owned(),
-            name: self.name.to_owned(),
-        }
-    }
-
-    fn uri(&self) -> Option<String> {
-        let object = self.kind.object_path(self.namespace, self.name)?;
-        Some(match self.operation {
-            Operation::Get | Operation::List | Operation::Delete => object,
-            Operation::Create => {
-                format!("{}?fieldManager={FIELD_MANAGER}", self.kind.collection_path(self.namespace)?)
-            }
-            Operation::Replace | Operation::AddFinalizer | Operation::RemoveFinalizer | Operation::ResizeClaim => {
-                format!("{object}?fieldManager={FIELD_MANAGER}")
-            }
-            Operation::PatchStatus => format!("{object}/status?fieldManager={FIELD_MANAGER}"),
-        })
-    }
-
-    fn parse(&self, body: &[u8]) -> Result<Value, KubeError> {
-        // Parsed as any JSON first: an error of the parser about a wanted type would quote what it found.
-        serde_json::from_slice::<Value>(body)
-            .and_then(|v| if v.is_object() { Ok(v) } else { Err(serde_json::Error::custom("not an object")) })
-            .map_err(|source| KubeError::Malformed { call: Box::new(self.call()), source })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::super::scripted::{Asked, Reply, Server};
     use super::*;
 

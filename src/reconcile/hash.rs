@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{ApiTls, Database, OnSpecChange, SecretKey, ValidatedServer};
@@ -17,19 +19,17 @@ const LAYOUT: &[u8] = b"dittofs-config-hash/1";
 pub struct SecretUse {
     /// Name of the Secret, in the server's namespace.
     pub name: String,
-    /// What of it the pod uses.
-    pub keys: Keys,
+    /// What of it the pod uses; another key of the same Secret has no effect.
+    pub keys: Vec<UsedKey>,
     /// What it is for, as a person calls it (`JWT signing key`).
     pub purpose: &'static str,
 }
 
-/// The keys of a Secret that the pod uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keys {
-    /// Every key that is there.
-    All,
-    /// These; another key of the same Secret has no effect.
-    Named(Vec<UsedKey>),
+impl SecretUse {
+    /// That the pod cannot have it, and why.
+    pub fn lacking(&self, why: &str) -> String {
+        format!("Secret {} ({why}), needed for {}", self.name, self.purpose)
+    }
 }
 
 /// One key of a Secret.
@@ -49,7 +49,7 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
     let one = |given: &Option<SecretKey>, generated: String, key: &str, purpose| {
         let SecretKey { name, key } =
             given.clone().unwrap_or_else(|| SecretKey { name: generated, key: key.to_owned() });
-        SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose }
+        SecretUse { name, keys: vec![UsedKey { key, required: true }], purpose }
     };
     let mut uses = vec![
         one(&server.jwt.secret, names.jwt_secret(), "jwt-secret", "JWT signing key"),
@@ -65,12 +65,12 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
     };
     if let Some((name, keys)) = database {
         let of = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
-        let keys = Keys::Named(keys.iter().map(of).collect());
+        let keys = keys.iter().map(of).collect();
         uses.push(SecretUse { name, keys, purpose: "database connection" });
     }
     let mut value = |secret: &Option<SecretKey>, purpose| {
         if let Some(SecretKey { name, key }) = secret.clone() {
-            uses.push(SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose });
+            uses.push(SecretUse { name, keys: vec![UsedKey { key, required: true }], purpose });
         }
     };
     if let Some(ldap) = &server.ldap {
@@ -90,11 +90,34 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
     }
     let mut files = |secret: Option<&str>, keys: &[&str], purpose| {
         let keys = keys.iter().map(|key| UsedKey { key: (*key).to_owned(), required: true }).collect();
-        uses.extend(secret.map(|name| SecretUse { name: name.to_owned(), keys: Keys::Named(keys), purpose }));
+        uses.extend(secret.map(|name| SecretUse { name: name.to_owned(), keys, purpose }));
     };
     files(server.api_tls.native(), &[ApiTls::CERTIFICATE, ApiTls::KEY], "TLS of the API");
     files(server.api_tls.mutual(), &[ApiTls::CA], "the CA of the API's clients");
     uses
+}
+
+/// The value of a key of a Secret's data; None when it is missing or not base64.
+pub fn secret_bytes(secret: &Value, key: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(secret.get("data")?.get(key)?.as_str()?).ok()
+}
+
+/// What the pod takes from `secret`, the Secret of `used` as it was read.
+///
+/// # Errors
+/// In words, the keys without which the pod cannot start and which are not there.
+pub fn values_of(secret: &Value, used: &SecretUse) -> Result<BTreeMap<SecretKey, Vec<u8>>, String> {
+    let (mut values, mut missing) = (BTreeMap::new(), Vec::new());
+    for UsedKey { key, required } in &used.keys {
+        match secret_bytes(secret, key) {
+            Some(value) => {
+                values.insert(SecretKey { name: used.name.clone(), key: key.clone() }, value);
+            }
+            None if *required => missing.push(key.as_str()),
+            None => {}
+        }
+    }
+    if missing.is_empty() { Ok(values) } else { Err(format!("it has no key {}", missing.join(", "))) }
 }
 
 /// The part of `metadata.generation` in the hash: with `onSpecChange: WhenNeeded` none, so that only what the server
@@ -144,6 +167,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
     use crate::build::render;
@@ -231,10 +255,7 @@ mod tests {
     fn flat(server: &ValidatedServer) -> Vec<(String, String, bool)> {
         secrets_used(server)
             .into_iter()
-            .flat_map(|used| match used.keys {
-                Keys::All => panic!("no Secret is used as a whole"),
-                Keys::Named(keys) => keys.into_iter().map(move |k| (used.name.clone(), k.key, k.required)),
-            })
+            .flat_map(|used| used.keys.into_iter().map(move |k| (used.name.clone(), k.key, k.required)))
             .collect()
     }
 
@@ -265,6 +286,29 @@ mod tests {
                 used("pg-conn", "sslmode", false),
             ]
         );
+    }
+
+    #[test]
+    fn values_are_those_of_the_keys_that_are_used_and_what_is_missing_is_named() {
+        let key = |key: &str, required| UsedKey { key: key.to_owned(), required };
+        let keys = vec![key("host", true), key("port", false), key("user", true)];
+        let used = SecretUse { name: "pg".to_owned(), keys, purpose: "database connection" };
+        let whole = json!({"data": {"host": "aA==", "port": "cA==", "user": "dQ==", "other": "bw=="}});
+        assert_eq!(
+            values_of(&whole, &used),
+            Ok(secrets(&[("pg", "host", "h"), ("pg", "port", "p"), ("pg", "user", "u")]))
+        );
+        let least = json!({"data": {"host": "aA==", "user": "dQ=="}});
+        assert_eq!(values_of(&least, &used), Ok(secrets(&[("pg", "host", "h"), ("pg", "user", "u")])));
+        // What is not base64 is as good as missing.
+        for (secret, missing) in [
+            (json!({"data": {"host": "aA==", "user": "canary!"}}), "user"),
+            (json!({"data": {"port": "cA=="}}), "host, user"),
+            (json!({"metadata": {"name": "pg"}}), "host, user"),
+        ] {
+            assert_eq!(values_of(&secret, &used), Err(format!("it has no key {missing}")));
+        }
+        assert_eq!(used.lacking("why"), "Secret pg (why), needed for database connection");
     }
 
     /// Every Secret key in the pod's environment is in the hash, and the other way round.

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::object::{Decision, decide, meta, owned_by};
+use super::object::{Decision, decide, meta};
 use super::services::{is_adapter_service, plan_services};
-use super::stateful_set::{HashInput, Input, Plan, is_adopted, plan};
+use super::stateful_set::{HashInput, Input, Plan, plan, was_taken_over};
 use super::{AdapterState, ObservedAdapter, ServerKey, ValidatedServer, differences, warnings};
 use crate::build::{ADAPTER_TYPE_LABEL, CONFIG_HASH_ANNOTATION, config_map, render};
 
@@ -194,7 +194,7 @@ fn explained(line: &str) -> String {
 }
 
 fn preview_services(server: &ValidatedServer, adapters: &[ObservedAdapter], live: &Live, seen: &mut Preview) {
-    let adopted = live.stateful_set.as_ref().is_some_and(|set| owned_by(set, &server.uid) && is_adopted(set));
+    let adopted = was_taken_over(server, live.stateful_set.as_ref());
     let plan = plan_services(server, Some(adapters), None, &live.services, adopted);
     for ensure in &plan.ensure {
         let present = live.services.iter().find(|service| meta(service, "name") == ensure.name);

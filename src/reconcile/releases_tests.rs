@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::stateful_set::{HashInput, Input, Plan, plan};
 use super::{
-    AdapterState, Decision, Keys, ObservedAdapter, SecretKey, ValidatedServer, config_hash, decide,
+    AdapterState, Decision, ObservedAdapter, SecretKey, UsedKey, ValidatedServer, config_hash, decide,
     generation_for_hash, meta, plan_services, secrets_used, validate,
 };
 use crate::build::{config_map, render};
@@ -135,10 +135,8 @@ fn make(folder: &Path) {
         let server = object(&spec);
         let validated = validate(&server).expect("a valid server");
         let secrets = secrets_used(&validated).into_iter().flat_map(|used| {
-            let Keys::Named(keys) = used.keys else { return Vec::new() };
-            keys.into_iter()
-                .map(|key| (format!("{}/{}", used.name, key.key), format!("value-of-{}", key.key)))
-                .collect()
+            let of = move |key: UsedKey| (format!("{}/{}", used.name, key.key), format!("value-of-{}", key.key));
+            used.keys.into_iter().map(of).collect::<Vec<_>>()
         });
         let adapters = BTreeMap::from([("nfs".to_owned(), 12049), ("smb".to_owned(), 1445)]);
         let mut left = Left { server, secrets: secrets.collect(), adapters, objects: Vec::new() };

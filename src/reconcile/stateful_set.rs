@@ -53,9 +53,15 @@ pub struct Input<'a> {
 
 /// Whether another operator made this StatefulSet: ours marks what it takes over, and knows what it made by what it
 /// applied last. Nobody asked for a new address of such a server.
-pub fn is_adopted(live: &Value) -> bool {
+fn is_adopted(live: &Value) -> bool {
     let marked = live.pointer("/metadata/annotations").and_then(|all| all.get(ADOPTED_ANNOTATION)).is_some();
     marked || last_applied(live).is_none()
+}
+
+/// Whether this server, whose StatefulSet is `set`, was made by another operator. A set that is not the server's says
+/// nothing.
+pub fn was_taken_over(server: &ValidatedServer, set: Option<&Value>) -> bool {
+    set.is_some_and(|set| owned_by(set, &server.uid) && is_adopted(set))
 }
 
 /// What to do.

@@ -20,11 +20,11 @@ use crate::actors::trouble::Trouble;
 use crate::actors::upkeep::{Rest, Upkeep};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Deletion, Kind, KubeError, Operation, Reason};
-use crate::reconcile::stateful_set::is_adopted;
+use crate::reconcile::stateful_set::was_taken_over;
 use crate::reconcile::status::ServicesFact;
 use crate::reconcile::{
     Decision, Ensure, NfsPorts, ObservedAdapter, Published, Refusal, Remove, ServerKey, ServicePlan, ValidatedServer,
-    decide, fingerprint, meta, owned_by, plan_network_policies, plan_service_monitor, plan_services,
+    decide, fingerprint, meta, plan_network_policies, plan_service_monitor, plan_services,
 };
 use crate::telemetry::metrics::doing;
 
@@ -162,7 +162,7 @@ impl Run {
         let adapters = self.adapters.as_ref().map(|adapters| adapters.as_slice());
         let live = caches.services.owned_by(&server.uid);
         let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &server.names().stateful_set());
-        let adopted = set.is_some_and(|set| owned_by(&set, &server.uid) && is_adopted(&set));
+        let adopted = was_taken_over(server, set.as_deref());
         let mut plan = plan_services(server, adapters, self.nfs, &live, adopted);
         plan.withhold(|name| Some(&self.refused.get(name)?.0), &live, &server.uid);
         let services = Part { kind: Kind::Service, plan, live };

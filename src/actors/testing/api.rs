@@ -20,20 +20,6 @@ use crate::reconcile::meta;
 /// Every test's namespace.
 pub(crate) const NAMESPACE: &str = "team";
 
-const KINDS: [Kind; 11] = [
-    Kind::DittoServer,
-    Kind::StatefulSet,
-    Kind::Service,
-    Kind::ConfigMap,
-    Kind::Secret,
-    Kind::Pod,
-    Kind::NetworkPolicy,
-    Kind::ServiceMonitor,
-    Kind::Claim,
-    Kind::StorageClass,
-    Kind::PerconaPgCluster,
-];
-
 /// What goes wrong with a request.
 pub(crate) enum Fault {
     /// This status and reason; nothing is done.
@@ -202,7 +188,7 @@ struct Place {
 }
 
 fn place(path: &str) -> Option<Place> {
-    KINDS.into_iter().find_map(|kind| {
+    Kind::ALL.into_iter().find_map(|kind| {
         let collection = kind.collection_path(NAMESPACE)?;
         let rest = path.strip_prefix(&collection)?;
         let (name, status) = match rest.strip_suffix("/status") {

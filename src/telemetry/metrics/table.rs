@@ -7,6 +7,8 @@
 //! that no longer happens shows as one that grows; no label takes a value from a user's object, but for
 //! `server_namespace` and `server` of the series that `--metrics-per-server` adds.
 
+use crate::cluster::Kind;
+
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
@@ -93,6 +95,20 @@ pub struct MetricDef {
     pub when_bad: &'static str,
 }
 
+/// The plurals of `kinds`, and what there is `besides`.
+const fn resources<const KINDS: usize, const MORE: usize, const ALL: usize>(
+    kinds: [Kind; KINDS],
+    besides: [&'static str; MORE],
+) -> [&'static str; ALL] {
+    assert!(KINDS + MORE == ALL, "each has its place");
+    let (mut words, mut at) = ([""; ALL], 0);
+    while at < ALL {
+        words[at] = if at < KINDS { kinds[at].plural() } else { besides[at - KINDS] };
+        at += 1;
+    }
+    words
+}
+
 const fn label(name: &'static str, values: &'static [&'static str], meaning: &'static str) -> LabelDef {
     LabelDef { name, values, meaning }
 }
@@ -162,45 +178,11 @@ pub const CONDITIONS: &[&str] = &[
 /// Values of `status` of a condition.
 pub const TRUTHS: &[&str] = &["True", "False", "Unknown"];
 /// Values of `resource` of what is watched.
-pub const WATCHED: &[&str] = &[
-    "dittoservers",
-    "statefulsets",
-    "services",
-    "configmaps",
-    "secrets",
-    "networkpolicies",
-    "servicemonitors",
-    "pods",
-    "persistentvolumeclaims",
-];
+pub const WATCHED: &[&str] = &resources::<_, _, { Kind::WATCHED.len() }>(Kind::WATCHED, []);
 /// Values of `resource` of what is asked of the Kubernetes API.
-pub const RESOURCES: &[&str] = &[
-    "dittoservers",
-    "statefulsets",
-    "services",
-    "configmaps",
-    "secrets",
-    "networkpolicies",
-    "servicemonitors",
-    "pods",
-    "persistentvolumeclaims",
-    "storageclasses",
-    "events",
-    "discovery",
-    "perconapgclusters",
-];
+pub const RESOURCES: &[&str] = &resources::<_, _, { Kind::ALL.len() + 2 }>(Kind::ALL, ["events", "discovery"]);
 /// Values of `resource` of what is written.
-pub const WRITTEN: &[&str] = &[
-    "dittoservers",
-    "statefulsets",
-    "services",
-    "configmaps",
-    "secrets",
-    "networkpolicies",
-    "servicemonitors",
-    "perconapgclusters",
-    "persistentvolumeclaims",
-];
+pub const WRITTEN: &[&str] = &resources::<_, _, { Kind::WRITTEN.len() }>(Kind::WRITTEN, []);
 /// Values of `verb`.
 pub const VERBS: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 /// Values of `action` of a write.
