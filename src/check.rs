@@ -10,13 +10,17 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::build::{APP, APP_LABEL, hashed_text, render};
+use crate::build::{APP, APP_LABEL, render};
 use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
-use crate::reconcile::preview::{Live, Preview, preview};
+use crate::crd::FINALIZER;
+use crate::crd::annotations::is_paused;
+use crate::reconcile::claims::{class_name, wishes};
+use crate::reconcile::preview::{Live, LiveDatabase, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::{
-    ServerKey, ValidatedServer, config_hash, disowned, generation_for_hash, meta, owned_by, secrets_used, validate,
+    ServerKey, ValidatedServer, disowned, hash_of, is_adapter_service, meta, owned_by, secrets_used, validate,
     values_of,
 };
 
@@ -36,7 +40,7 @@ pub enum CheckError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Something cannot be read.
-    #[error("{0}; `dittofs-operator rbac` prints the rights that are needed")]
+    #[error("{0}; `dittofs-operator rbac --check` prints the rights that are needed")]
     Read(#[from] KubeError),
 }
 
@@ -108,11 +112,12 @@ impl Report {
     }
 }
 
-/// Looks at every DittoServer of `namespace`, or of all namespaces.
+/// Looks at every DittoServer of `namespace`, or of all namespaces, as an operator that runs in `operator_namespace`
+/// would.
 ///
 /// # Errors
 /// [`CheckError`] when no cluster can be reached or something must not be read.
-pub async fn check(namespace: Option<&str>) -> Result<Report, CheckError> {
+pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) -> Result<Report, CheckError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
     let cluster = Cluster::new(client).at(&server);
     let mut report = Report::default();
@@ -122,7 +127,12 @@ pub async fn check(namespace: Option<&str>) -> Result<Report, CheckError> {
         let key = ServerKey::new(meta(&object, "namespace"), meta(&object, "name"));
         let checked = validate(&object).map_err(|invalid| invalid.to_string());
         let live = match &checked {
-            Ok(server) if !server.deleting => read(&cluster, server).await?,
+            Ok(server) if !server.deleting => Live {
+                lacks_finalizer: !has_finalizer(&object),
+                paused: is_paused(&object),
+                operator_namespace: operator_namespace.map(str::to_owned),
+                ..read(&cluster, server).await?
+            },
             _ => Live::default(),
         };
         report.servers.push(preview(&key, checked.as_ref().map_err(String::as_str), &live));
@@ -130,33 +140,91 @@ pub async fn check(namespace: Option<&str>) -> Result<Report, CheckError> {
     Ok(report)
 }
 
-async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<Live, KubeError> {
+fn has_finalizer(object: &Value) -> bool {
+    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER))
+}
+
+/// Reads all that is there for one server, but for what stands in its own object.
+pub(crate) async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<Live, KubeError> {
     let (namespace, names) = (server.key.namespace.as_str(), server.names());
     let mut live = Live {
         stateful_set: cluster.get(Kind::StatefulSet, namespace, &names.stateful_set()).await?,
         config_map: cluster.get(Kind::ConfigMap, namespace, &names.config_map()).await?,
         ..Live::default()
     };
-    let selector = format!("{APP_LABEL}={APP}");
-    let labelled = cluster.list(Kind::Service, Some(namespace), Some(&selector)).await?;
-    live.services = labelled.into_iter().filter(|service| owned_by(service, &server.uid)).map(Arc::new).collect();
-    for name in [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()] {
-        if !live.services.iter().any(|service| meta(service, "name") == name)
-            && let Some(other) = cluster.get(Kind::Service, namespace, &name).await?
-        {
-            live.services.push(Arc::new(other));
-        }
+    let statics = [names.headless_service(), names.api_service(), names.file_service(), names.metrics_service()];
+    live.services = named(cluster, server, Kind::Service, statics.into()).await?;
+    let mut policies = vec![names.baseline_policy()];
+    // An adapter's policy has its Service's name.
+    policies.extend(live.services.iter().filter(|it| is_adapter_service(it, &server.uid)).map(|it| name_of(it)));
+    live.network_policies = named(cluster, server, Kind::NetworkPolicy, policies).await?;
+    live.service_monitors = match named(cluster, server, Kind::ServiceMonitor, vec![names.service_monitor()]).await {
+        Err(error) if error.is_not_found() => None,
+        monitors => Some(monitors?),
+    };
+    if server.percona.is_some() {
+        let cluster = cluster.get(Kind::PerconaPgCluster, namespace, &names.percona_cluster()).await;
+        live.database = match cluster {
+            Err(error) if error.is_unserved() => LiveDatabase::Unserved,
+            cluster => cluster?.map_or(LiveDatabase::Absent, |cluster| LiveDatabase::There(Box::new(cluster))),
+        };
     }
+    read_claims(cluster, server, &mut live).await?;
     read_secrets(cluster, server, &mut live).await?;
     Ok(live)
 }
 
+/// The objects of a kind with our label and a controller reference to the server, and what else bears one of `names`.
+async fn named(
+    cluster: &Cluster,
+    server: &ValidatedServer,
+    kind: Kind,
+    names: Vec<String>,
+) -> Result<Vec<Arc<Value>>, KubeError> {
+    let namespace = server.key.namespace.as_str();
+    let selector = format!("{APP_LABEL}={APP}");
+    let mut found = cluster.list(kind, Some(namespace), Some(&selector)).await?;
+    found.retain(|object| owned_by(object, &server.uid));
+    for name in names {
+        if !found.iter().any(|object| meta(object, "name") == name) {
+            found.extend(cluster.get(kind, namespace, &name).await?);
+        }
+    }
+    Ok(found.into_iter().map(Arc::new).collect())
+}
+
+fn name_of(object: &Value) -> String {
+    meta(object, "name").to_owned()
+}
+
+async fn read_claims(cluster: &Cluster, server: &ValidatedServer, live: &mut Live) -> Result<(), KubeError> {
+    for wish in wishes(server) {
+        let Some(claim) = cluster.get(Kind::Claim, &server.key.namespace, &wish.name).await? else { continue };
+        if let Some(class) = class_name(&claim)
+            && !live.classes.contains_key(class)
+        {
+            match cluster.get(Kind::StorageClass, "", class).await {
+                Err(error) if error.is_forbidden() => {}
+                answer => drop(live.classes.insert(class.to_owned(), answer?)),
+            }
+        }
+        live.claims.push(claim);
+    }
+    Ok(())
+}
+
 async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Live) -> Result<(), KubeError> {
-    let names = server.names();
+    let (namespace, names) = (server.key.namespace.as_str(), server.names());
+    // Whose it is, and no more of it.
+    live.credentials = cluster
+        .get(Kind::Secret, namespace, &names.credentials_secret())
+        .await?
+        .map(|secret| json!({"metadata": {"ownerReferences": secret["metadata"]["ownerReferences"]}}));
     let generated = [names.jwt_secret(), names.admin_secret()];
     let mut values = BTreeMap::new();
     for used in secrets_used(server) {
-        let Some(secret) = cluster.get(Kind::Secret, &server.key.namespace, &used.name).await? else {
+        let Some(secret) = cluster.get(Kind::Secret, namespace, &used.name).await? else {
             if generated.contains(&used.name) {
                 live.secrets_to_make.push(used.name);
             } else {
@@ -177,9 +245,59 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
     } else if !live.secrets_to_make.is_empty() {
         HashInput::Pending
     } else {
-        // The same text as ConfigHasher's: an inline krb5.conf is part of it.
-        let yaml = render(server);
-        HashInput::Hash(config_hash(&hashed_text(server, &yaml), &values, generation_for_hash(server)))
+        HashInput::Hash(hash_of(server, &render(server), &values))
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::preview::{Action, Change};
+
+    #[test]
+    fn the_table_has_a_line_for_each_thing_to_know() {
+        let server = |name: &str| Preview { namespace: "shop".into(), name: name.into(), ..Preview::default() };
+        let change = |name: &str, action, what: &[&str]| Change {
+            kind: "Service",
+            name: name.into(),
+            action,
+            what: what.iter().map(|&what| what.into()).collect(),
+        };
+        let busy = Preview {
+            restart: true,
+            because: vec!["spec.template.x: 1 → 2".into()],
+            changes: vec![change("a", Action::Update, &["one", "two"]), change("b", Action::Delete, &[])],
+            ..server("busy")
+        };
+        let warned = Preview { warnings: vec!["doubtful".into()], ..server("warned") };
+        let invalid = Preview { invalid: Some("spec.x is 0".into()), ..server("invalid") };
+        let waiting = Preview { changes: vec![change("c", Action::Blocked, &["theirs"])], ..server("waiting") };
+        let report = Report { servers: vec![busy, server("calm"), warned, invalid, waiting] };
+        let text = report.print(Output::Table);
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "NAMESPACE NAME RESTART ACTION OBJECT WHAT",
+                "shop busy yes restart Pod spec.template.x: 1 → 2",
+                "shop busy yes update Service/a one",
+                "shop busy yes update Service/a two",
+                "shop busy yes delete Service/b -",
+                "shop calm no none - -",
+                "shop warned no warning - doubtful",
+                "shop invalid no blocked - spec.x is 0",
+                "shop waiting no blocked Service/c theirs",
+                "5 servers: 4 would not be changed, 1 would restart",
+            ]
+        );
+        let column = |line: &str, word: &str| line.find(word).map(|at| line[..at].chars().count());
+        let rows: Vec<&str> = text.lines().collect();
+        assert_eq!(column(rows[0], "WHAT"), column(rows[8], "theirs"), "in columns");
+        assert!(!report.is_quiet());
+        let json: Value = serde_json::from_str(&report.print(Output::Json)).expect("JSON");
+        assert_eq!(json["servers"][0]["restartBecause"][0], "spec.template.x: 1 → 2");
+        assert_eq!(json["servers"][4]["changes"][0]["action"], "blocked");
+    }
 }

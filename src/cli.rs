@@ -42,7 +42,7 @@ pub enum Command {
     /// Print the CustomResourceDefinition as YAML.
     Crd,
     /// Print ServiceAccount, ClusterRole and binding as YAML: the rights that the operator needs, and no more.
-    Rbac,
+    Rbac(RbacArgs),
 }
 
 /// Arguments of `check`.
@@ -51,9 +51,21 @@ pub struct CheckArgs {
     /// Look at the DittoServers of this namespace only. Default: all namespaces.
     #[arg(long, short, env = "DITTOFS_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
+    /// The namespace in which the operator runs, or will: NetworkPolicies with peers let it in to the API. Empty: it does
+    /// not know its own namespace.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE", default_value = crate::build::OPERATOR_NAMESPACE)]
+    pub operator_namespace: String,
     /// Form of the report.
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     pub output: crate::check::Output,
+}
+
+/// Arguments of `rbac`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct RbacArgs {
+    /// Print the ClusterRole of who runs `check` instead: it reads and does nothing else.
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// Arguments of `run`.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use dittofs_operator::check::{CheckError, check};
-use dittofs_operator::cli::{CheckArgs, Cli, Command, RunArgs};
+use dittofs_operator::cli::{CheckArgs, Cli, Command, RbacArgs, RunArgs};
 use dittofs_operator::run::{Options, RunError, run};
 use dittofs_operator::telemetry::export::{Origin, Tracing};
 use dittofs_operator::{build, crd, logging};
@@ -23,7 +23,8 @@ const WORKERS: usize = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crd => print(&crd::crd_yaml()),
-        Command::Rbac => print(&build::rbac_yaml()),
+        Command::Rbac(RbacArgs { check: true }) => print(&build::check_rbac_yaml()),
+        Command::Rbac(RbacArgs { check: false }) => print(&build::rbac_yaml()),
         Command::Run(arguments) => within_runtime(serve(*arguments)),
         Command::Check(arguments) => within_runtime(preview(arguments)),
     }
@@ -54,7 +55,9 @@ fn within_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 async fn preview(arguments: CheckArgs) -> ExitCode {
-    match check(arguments.namespace.as_deref().filter(|namespace| !namespace.is_empty())).await {
+    let namespace = arguments.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let operator = Some(arguments.operator_namespace.as_str()).filter(|namespace| !namespace.is_empty());
+    match check(namespace, operator).await {
         Ok(report) => {
             print(&report.print(arguments.output));
             ExitCode::from(if report.is_quiet() { 0 } else { 4 })

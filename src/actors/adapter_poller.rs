@@ -261,10 +261,7 @@ impl AdapterPoller {
                 error = text,
                 "the poll failed{again}"
             );
-            if let Some(spec) = self.deps.spec(&self.key) {
-                let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
-                self.deps.event_again(&about, reason, "PollAdapters", text, None, again.times);
-            }
+            self.tell_event(reason, "PollAdapters", text, again.times);
         }
         self.told(fact);
     }

@@ -27,7 +27,7 @@ use crate::cluster::{CrRef, Kind, KubeError, Reason, pause};
 use crate::reconcile::percona::DatabaseFact;
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::status::ConfigFact;
-use crate::reconcile::{Decision, ServerKey, ValidatedServer, config_hash, decide, generation_for_hash, meta};
+use crate::reconcile::{Decision, ServerKey, ValidatedServer, decide, hash_of, meta};
 
 /// See the module.
 pub struct ConfigHasher {
@@ -308,7 +308,7 @@ impl Run {
         let Used { values, lacking, retry } = self.used(&server, read).await;
         let generation = server.generation;
         let (hash, mut fact) = if lacking.is_empty() {
-            let mut hash = config_hash(&hashed_text(&server, &yaml), &values, generation_for_hash(&server));
+            let mut hash = hash_of(&server, &yaml, &values);
             if crate::fault::on("hash-of-the-process") {
                 hash.replace_range(..8, &format!("{:08x}", std::process::id()));
             }

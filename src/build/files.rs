@@ -21,29 +21,23 @@ pub(super) struct Place {
     pub(super) path: &'static str,
 }
 
+/// A place in a directory of its own.
+macro_rules! place {
+    ($volume:literal: $directory:literal / $file:literal) => {
+        Place { volume: $volume, directory: $directory, file: $file, path: concat!($directory, "/", $file) }
+    };
+}
+
 /// What a scraper of the metrics has to present.
-pub(super) const METRICS_TOKEN: Place =
-    Place { volume: "metrics-token", directory: "/metrics-token", file: "token", path: "/metrics-token/token" };
+pub(super) const METRICS_TOKEN: Place = place!("metrics-token": "/metrics-token" / "token");
 /// CA certificates of the LDAP directory.
-pub(super) const LDAP_CA: Place =
-    Place { volume: "ldap-ca", directory: "/ldap-ca", file: "ca.crt", path: "/ldap-ca/ca.crt" };
+pub(super) const LDAP_CA: Place = place!("ldap-ca": "/ldap-ca" / "ca.crt");
 /// The server's keytab.
-pub(super) const KEYTAB: Place = Place {
-    volume: "kerberos-keytab",
-    directory: "/kerberos",
-    file: "dittofs.keytab",
-    path: "/kerberos/dittofs.keytab",
-};
+pub(super) const KEYTAB: Place = place!("kerberos-keytab": "/kerberos" / "dittofs.keytab");
 /// Configuration of Kerberos.
-pub(super) const KRB5_CONF: Place =
-    Place { volume: "kerberos-krb5", directory: "/kerberos-krb5", file: "krb5.conf", path: "/kerberos-krb5/krb5.conf" };
+pub(super) const KRB5_CONF: Place = place!("kerberos-krb5": "/kerberos-krb5" / "krb5.conf");
 /// Keytab of the machine account.
-pub(super) const MACHINE_KEYTAB: Place = Place {
-    volume: "kerberos-machine-keytab",
-    directory: "/kerberos-machine",
-    file: "machine.keytab",
-    path: "/kerberos-machine/machine.keytab",
-};
+pub(super) const MACHINE_KEYTAB: Place = place!("kerberos-machine-keytab": "/kerberos-machine" / "machine.keytab");
 
 /// Where a file's content is.
 enum Source<'a> {
@@ -117,7 +111,6 @@ mod tests {
     #[test]
     fn each_file_is_where_the_configuration_says_and_out_of_the_content_volumes_way() {
         for place in [METRICS_TOKEN, LDAP_CA, KEYTAB, KRB5_CONF, MACHINE_KEYTAB] {
-            assert_eq!(place.path, format!("{}/{}", place.directory, place.file));
             assert!(TAKEN_PATHS.contains(&place.directory), "{place:?}");
         }
     }

@@ -90,7 +90,8 @@ fn both() -> Vec<(String, Value)> {
         all.extend(objects.into_iter().map(|(name, object)| (format!("{prefix}-{name}"), object)));
     }
     let joined = objects(&directory("files"), &full_adapters, TargetPorts { nfs: 11049, smb: 5445 });
-    let read = joined.into_iter().filter(|(name, _)| ["config-map", "stateful-set"].contains(&name.as_str()));
+    let only = ["config-map", "stateful-set", "monitor"];
+    let read = joined.into_iter().filter(|(name, _)| only.contains(&name.as_str()));
     all.extend(read.map(|(name, object)| (format!("directory-{name}"), object)));
     let served = percona_server("files");
     let cluster = percona_cluster(&served, served.percona.as_ref().unwrap());

@@ -45,7 +45,7 @@ pub use nfs_ports::nfs_ports;
 pub use percona::percona_cluster;
 pub use pod_template::OWN_ENV;
 pub use quantity::{canonical, thousandths};
-pub use rbac::rbac_yaml;
+pub use rbac::{OPERATOR_NAMESPACE, check_rbac_yaml, rbac_yaml};
 pub use secret_admin::{ADMIN_PASSWORD_KEY, ADMIN_USERNAME_KEY, admin_secret};
 pub use secret_credentials::{CredentialValues, credentials_keys, credentials_secret};
 pub use secret_jwt::{JWT_SECRET_KEY, jwt_secret};

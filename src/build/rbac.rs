@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 /// First lines of the manifest.
 const HEADER: &str = "# Generated from src/build/rbac.rs by `make generate`; do not edit.\n";
-/// Namespace of the operator.
-const NAMESPACE: &str = "dittofs-system";
+/// Namespace of the operator, as `deploy/` has it.
+pub const OPERATOR_NAMESPACE: &str = "dittofs-system";
 /// Name of the service account, the role and the binding.
 const NAME: &str = "dittofs-operator";
 
@@ -42,6 +42,25 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("events.k8s.io", "events", &["create", "patch", "list"]),
 ];
 
+/// Name of the role of who runs `check`.
+const CHECK_NAME: &str = "dittofs-operator-check";
+
+/// What `check` reads, as above: never more than the operator itself may.
+const CHECK_RULES: &[(&str, &str, &[&str])] = &[
+    ("dittofs.dittofs.com", "dittoservers", &["list"]),
+    ("apps", "statefulsets", &["get"]),
+    ("", "configmaps", &["get"]),
+    ("", "services", &["get", "list"]),
+    ("networking.k8s.io", "networkpolicies", &["get", "list"]),
+    ("monitoring.coreos.com", "servicemonitors", &["get", "list"]),
+    ("pgv2.percona.com", "perconapgclusters", &["get"]),
+    ("", "persistentvolumeclaims", &["get"]),
+    // As in earnest: without it nothing is said about classes.
+    ("storage.k8s.io", "storageclasses", &["get"]),
+    // By name: those that the servers use. What is in them goes into the config hash and nowhere else.
+    ("", "secrets", &["get"]),
+];
+
 /// `ServiceAccount`, `ClusterRole` and `ClusterRoleBinding` of the operator as YAML documents. The same text every
 /// time, with a newline at its end.
 pub fn rbac_yaml() -> String {
@@ -49,29 +68,59 @@ pub fn rbac_yaml() -> String {
         json!({
             "apiVersion": "v1",
             "kind": "ServiceAccount",
-            "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels()},
+            "metadata": {"name": NAME, "namespace": OPERATOR_NAMESPACE, "labels": labels()},
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRole",
             "metadata": {"name": NAME, "labels": labels()},
-            "rules": RULES
-                .iter()
-                .map(|(group, resource, verbs)| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs}))
-                .collect::<Vec<Value>>(),
+            "rules": rules(RULES),
         }),
         json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
             "metadata": {"name": NAME, "labels": labels()},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": OPERATOR_NAMESPACE}],
         }),
     ];
     let yaml = documents.map(|document| serde_yaml_ng::to_string(&crate::crd::sorted(document)).unwrap_or_default());
     format!("{HEADER}{}", yaml.join("---\n"))
 }
 
+/// The `ClusterRole` of who runs `check`, as YAML: whoever that is binds it.
+pub fn check_rbac_yaml() -> String {
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": CHECK_NAME, "labels": labels()},
+        "rules": rules(CHECK_RULES),
+    });
+    format!("{HEADER}{}", serde_yaml_ng::to_string(&crate::crd::sorted(role)).unwrap_or_default())
+}
+
+fn rules(table: &[(&str, &str, &[&str])]) -> Vec<Value> {
+    let rule = |(group, resource, verbs): &(&str, &str, &[&str])| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
+    table.iter().map(rule).collect()
+}
+
 fn labels() -> Value {
     json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "dittofs"})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_reads_and_may_never_more_than_the_operator() {
+        for (group, resource, verbs) in CHECK_RULES {
+            let own = RULES.iter().find(|(of, name, _)| (of, name) == (group, resource));
+            let own = own.unwrap_or_else(|| panic!("{resource} is not the operator's")).2;
+            for verb in *verbs {
+                assert!(["get", "list"].contains(verb) && own.contains(verb), "{verb} {resource}");
+            }
+        }
+        assert!(!check_rbac_yaml().contains("kind: ClusterRoleBinding"));
+    }
 }

@@ -35,7 +35,7 @@ pub fn service_monitor(server: &ValidatedServer) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::build::metrics_service;
-    use crate::fixtures::everything;
+    use crate::fixtures::{directory, everything};
 
     #[test]
     fn it_selects_the_metrics_service_and_ours_win_over_the_users_labels() {
@@ -51,6 +51,18 @@ mod tests {
         assert_eq!((&endpoint["path"], &endpoint["interval"]), (&json!("/telemetry"), &json!("19s")));
         let labels = &monitor["metadata"]["labels"];
         assert_eq!((&labels["release"], &labels["app"]), (&json!("prom"), &json!("dittofs-server")));
+    }
+
+    #[test]
+    fn what_the_endpoint_asks_for_is_named_by_secret_and_key() {
+        let endpoint = |server: &ValidatedServer| service_monitor(server).unwrap()["spec"]["endpoints"][0].clone();
+        assert_eq!(endpoint(&everything("files")).get("authorization"), None, "nothing is asked for");
+        let mut server = directory("files");
+        let named = json!({"type": "Bearer", "credentials": {"name": "scrape", "key": "scrape-token"}});
+        assert_eq!(endpoint(&server)["authorization"], named);
+        server.service_monitor.interval = None;
+        let fields: Vec<String> = endpoint(&server).as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, ["authorization", "path", "port"]);
     }
 
     #[test]

@@ -105,6 +105,19 @@ fn class_changed(server: &ValidatedServer, set: &Value) -> Option<String> {
     (was != is).then(|| said("storageClassName", &word(was), &word(is)))
 }
 
+/// Whether a StatefulSet has a pod, and with it a claim of each template.
+pub fn has_pod(set: &Value) -> bool {
+    set.pointer("/status/replicas").and_then(Value::as_i64).unwrap_or(0) > 0
+}
+
+/// Why nothing is asked of a claim that has the name of one of this server's and not its labels.
+pub fn foreign(server: &str) -> String {
+    format!(
+        "it does not carry the labels app=dittofs-server, instance={server} of this server's claims and is left alone; \
+         label it, or resize it yourself"
+    )
+}
+
 /// How a claim stands to what is wanted of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {

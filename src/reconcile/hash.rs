@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{ApiTls, Database, OnSpecChange, SecretKey, ValidatedServer};
+use crate::build::hashed_text;
 
 /// Names the layout of what is hashed; another layout must have another name.
 const LAYOUT: &[u8] = b"dittofs-config-hash/1";
@@ -129,6 +130,11 @@ pub fn generation_for_hash(server: &ValidatedServer) -> Option<i64> {
     }
 }
 
+/// The config hash of a server with this `config.yaml` and these values of its Secrets.
+pub fn hash_of(server: &ValidatedServer, config_yaml: &str, secrets: &BTreeMap<SecretKey, Vec<u8>>) -> String {
+    config_hash(&hashed_text(server, config_yaml), secrets, generation_for_hash(server))
+}
+
 /// Lower-case hex SHA-256 over the rendered `config.yaml`, the values of the Secret keys that are used, and
 /// `generation` (see [`generation_for_hash`]).
 ///
@@ -172,7 +178,7 @@ mod tests {
     use super::*;
     use crate::build::render;
     use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
-    use crate::reconcile::{Metrics, Rollout};
+    use crate::reconcile::{Kerberos, Krb5Conf, Metrics, Rollout};
 
     type Secrets = BTreeMap<SecretKey, Vec<u8>>;
 
@@ -241,6 +247,19 @@ mod tests {
             .with(|s| s.metrics = Some(Metrics { port: 9090, path: "/metrics".into(), bearer_token: None }))
             .build();
         assert_ne!(hash_of(&quiet), hash_of(&read));
+    }
+
+    #[test]
+    fn a_krb5_conf_of_the_spec_is_in_the_servers_hash() {
+        let with = |text: &str| {
+            let krb5_conf = Some(Krb5Conf::Text(text.into()));
+            server("files").with(|s| s.kerberos = Some(Kerberos { krb5_conf, ..Kerberos::default() })).build()
+        };
+        let hash = |server: &ValidatedServer| hash_of(server, &render(server), &Secrets::new());
+        let (one, other) = (with("[libdefaults]"), with("[realms]"));
+        assert_eq!(render(&one), render(&other), "config.yaml only names the file");
+        assert_ne!(hash(&one), hash(&other));
+        assert_eq!(hash(&one), hash(&with("[libdefaults]")));
     }
 
     #[test]

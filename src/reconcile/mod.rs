@@ -44,7 +44,7 @@ pub use admin_pace::{AdminPace, Ended, Errand};
 pub use api_tls::ApiTls;
 pub use diff::{diff, differences};
 pub use duration::{DurationError, parse_go_duration};
-pub use hash::{SecretUse, UsedKey, config_hash, generation_for_hash, secret_bytes, secrets_used, values_of};
+pub use hash::{SecretUse, UsedKey, config_hash, generation_for_hash, hash_of, secret_bytes, secrets_used, values_of};
 pub use key::ServerKey;
 pub use merge::LAST_APPLIED;
 pub use names::{ADAPTER_PORT_PREFIX, Names, adapter_label, adapter_port_name};

@@ -126,6 +126,13 @@ impl DatabaseFact {
         Self { cluster, problem: Some((reason, text)) }
     }
 
+    /// The API server does not serve the kind.
+    pub fn unserved(cluster: String) -> Self {
+        let text = "the API server does not serve PerconaPGCluster (pgv2.percona.com/v2); install Percona's operator for \
+                    PostgreSQL, 2.8 or newer";
+        Self::not_ready(cluster, "PerconaMissing", text.to_owned())
+    }
+
     /// By the state that Percona's operator reports.
     pub fn of(cluster: String, live: &Value) -> Self {
         match live.pointer("/status/state").and_then(Value::as_str) {

@@ -1,38 +1,76 @@
 //! What a reconcile would do to one server, without doing it: the pure half of `dittofs-operator check`.
 //!
-//! Asks the same functions that decide in earnest (`plan`, `plan_services`, `decide`), so that the preview cannot say
-//! one thing and the operator do another. Touches nothing. What only the running server could tell is not known here:
-//! adapters are taken to be those that have a Service.
+//! Asks the same functions that decide in earnest (`plan`, `plan_services`, `plan_network_policies`,
+//! `plan_service_monitor`, `plan_cluster`, `standing`, `decide`), so that the preview cannot say one thing and the
+//! operator do another. Touches nothing. What only the running server could tell is not known here: adapters are taken to
+//! be those that have a Service.
 
-use std::collections::BTreeSet;
+mod database;
+mod published;
+mod volumes;
+mod workload;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::object::{Decision, decide, meta};
-use super::services::{is_adapter_service, plan_services};
-use super::stateful_set::{HashInput, Input, Plan, plan, was_taken_over};
-use super::{AdapterState, ObservedAdapter, ServerKey, ValidatedServer, differences, warnings};
-use crate::build::{ADAPTER_TYPE_LABEL, CONFIG_HASH_ANNOTATION, config_map, render};
+use super::object::{Decision, decide, owned_by};
+use super::stateful_set::HashInput;
+use super::{ServerKey, ValidatedServer, differences, operator_kept_out, warnings};
+use crate::build::{config_map, render};
+use crate::crd::FINALIZER;
+use crate::crd::annotations::PAUSED;
 
 /// What is there for one server, as read from the API server.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
+    /// Whether the server lacks our finalizer.
+    pub lacks_finalizer: bool,
+    /// Whether the server is paused.
+    pub paused: bool,
     /// The StatefulSet of its name.
     pub stateful_set: Option<Value>,
     /// The ConfigMap of its name.
     pub config_map: Option<Value>,
     /// Services with a controller reference to it, and whatever else bears one of its names.
     pub services: Vec<Arc<Value>>,
+    /// The same of NetworkPolicies.
+    pub network_policies: Vec<Arc<Value>>,
+    /// The same of ServiceMonitors; None when the API server does not serve the kind.
+    pub service_monitors: Option<Vec<Arc<Value>>>,
+    /// The PostgreSQL cluster of Percona's operator, looked for when the server has one.
+    pub database: LiveDatabase,
+    /// The claims of its names.
+    pub claims: Vec<Value>,
+    /// By name, the StorageClasses of these claims: None for one that is not there. One that must not be read is not
+    /// among them.
+    pub classes: BTreeMap<String, Option<Value>>,
+    /// The namespace in which the operator runs.
+    pub operator_namespace: Option<String>,
     /// Names of the Secrets that the operator would generate and that are not there.
     pub secrets_to_make: Vec<String>,
     /// Names of the generated Secrets that still have an owner reference to the server.
     pub secrets_to_free: Vec<String>,
+    /// The Secret of the operator's own account, without its data.
+    pub credentials: Option<Value>,
     /// The config hash; `Held` when a Secret of the user is missing, `Pending` when one is still to be generated.
     pub hash: Option<HashInput>,
     /// What is missing, in words, when the hash is held.
     pub missing: Vec<String>,
+}
+
+/// What is there of a PostgreSQL cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum LiveDatabase {
+    /// The API server does not serve the kind.
+    #[default]
+    Unserved,
+    /// None.
+    Absent,
+    /// This.
+    There(Box<Value>),
 }
 
 /// What would happen to one object.
@@ -100,7 +138,29 @@ impl Preview {
     pub fn is_quiet(&self) -> bool {
         self.changes.iter().all(|change| change.action == Action::Blocked)
     }
+
+    fn add(&mut self, kind: &'static str, name: &str, action: Action, what: Vec<String>) {
+        self.changes.push(Change { kind, name: name.to_owned(), action, what });
+    }
+
+    /// Adds what `decide` would have done to one object.
+    fn decided(&mut self, kind: &'static str, name: &str, live: Option<&Value>, desired: &Value, uid: &str) {
+        match decide(live, desired, uid) {
+            Decision::Nothing => {}
+            Decision::Create(_) => self.add(kind, name, Action::Create, vec![]),
+            Decision::Replace(next, _) => {
+                self.add(kind, name, Action::Update, told(live.unwrap_or(&Value::Null), &next));
+            }
+            Decision::NotOwned => self.add(kind, name, Action::Blocked, vec![FOREIGN.to_owned()]),
+            Decision::BeingDeleted => self.add(kind, name, Action::Blocked, vec![GOING.to_owned()]),
+        }
+    }
 }
+
+/// Why nothing would be done to an object of somebody else.
+const FOREIGN: &str = "it belongs to somebody else; rename or remove it";
+/// Why nothing would be done to an object that is on its way out.
+const GOING: &str = "it is being deleted; it is made again when it is gone";
 
 /// What would happen to the server of `key`, of which `live` is there.
 pub fn preview(key: &ServerKey, server: Result<&ValidatedServer, &str>, live: &Live) -> Preview {
@@ -116,104 +176,46 @@ pub fn preview(key: &ServerKey, server: Result<&ValidatedServer, &str>, live: &L
         seen.warnings.push("it is being deleted: only its deletion goes on".to_owned());
         return seen;
     }
-    let adapters = served(server, &live.services);
-    seen.warnings.extend(warnings(server, Some(&adapters)).iter().map(ToString::to_string));
+    if live.paused {
+        seen.warnings.push(format!("{PAUSED} is \"true\": nothing of this is done until that is taken out"));
+    }
+    let adapters = published::served(server, &live.services);
+    let doubtful = warnings(server, Some(&adapters)).into_iter();
+    let doubtful = doubtful.chain(operator_kept_out(server, live.operator_namespace.as_deref()));
+    seen.warnings.extend(doubtful.map(|warning| warning.to_string()));
     seen.warnings.extend(live.missing.iter().cloned());
-    for name in &live.secrets_to_make {
-        let what = vec!["generated once and kept".to_owned()];
-        seen.changes.push(Change { kind: "Secret", name: name.clone(), action: Action::Create, what });
+    if live.lacks_finalizer {
+        seen.add("DittoServer", &key.name, Action::Update, vec![format!("the finalizer {FINALIZER} is added")]);
     }
-    for name in &live.secrets_to_free {
-        let what = vec!["its owner reference is removed: it outlives the server".to_owned()];
-        seen.changes.push(Change { kind: "Secret", name: name.clone(), action: Action::Update, what });
-    }
-    let names = server.names();
+    secrets(server, live, &mut seen);
     let desired = serde_json::to_value(config_map(server, &render(server))).unwrap_or_default();
-    seen.changes.extend(change("ConfigMap", &names.config_map(), live.config_map.as_ref(), &desired, &server.uid));
-    preview_stateful_set(server, live, &mut seen);
-    preview_services(server, &adapters, live, &mut seen);
+    seen.decided("ConfigMap", &server.names().config_map(), live.config_map.as_ref(), &desired, &server.uid);
+    let waits = database::preview(server, &live.database, &mut seen);
+    workload::preview(server, live, waits, &mut seen);
+    volumes::preview(server, live, &mut seen);
+    published::preview(server, &adapters, live, &mut seen);
     seen
 }
 
-/// The adapters that have a Service, as running: what the server itself would say is not asked here.
-fn served(server: &ValidatedServer, services: &[Arc<Value>]) -> Vec<ObservedAdapter> {
-    let mut types = BTreeSet::new();
-    services
-        .iter()
-        .filter(|service| is_adapter_service(service, &server.uid))
-        .filter_map(|service| {
-            let adapter_type = service.pointer("/metadata/labels")?.get(ADAPTER_TYPE_LABEL)?.as_str()?.to_owned();
-            let name = super::adapter_port_name(&adapter_type);
-            let ports = service.pointer("/spec/ports")?.as_array()?;
-            let port = ports.iter().find(|port| port.get("name").and_then(Value::as_str) == Some(name.as_str()));
-            let port = u16::try_from(port.or_else(|| ports.first())?.get("port")?.as_u64()?).ok()?;
-            types.insert(adapter_type.clone()).then_some(ObservedAdapter {
-                adapter_type,
-                port,
-                state: AdapterState::Running,
-            })
-        })
-        .collect()
-}
-
-fn preview_stateful_set(server: &ValidatedServer, live: &Live, seen: &mut Preview) {
-    let name = server.names().stateful_set();
-    let change = |action, what| Change { kind: "StatefulSet", name: name.clone(), action, what };
-    let unknown = HashInput::Hash("known when its Secrets are made".to_owned());
-    let hash = live.hash.as_ref().filter(|hash| **hash != HashInput::Pending).unwrap_or(&unknown);
-    // Adapter ports are left out: whatever they become, they start no pod.
-    match plan(Input { server, hash, adapters: None, live: live.stateful_set.as_ref(), orphan: None }) {
-        Plan::Nothing { .. } => {}
-        Plan::Wait(what) => seen.changes.push(change(Action::Blocked, vec![format!("it waits for {what}")])),
-        Plan::NotOwned => {
-            seen.changes.push(change(Action::Blocked, vec!["it belongs to somebody else".to_owned()]));
-        }
-        Plan::StorageChanged(why) => seen.changes.push(change(Action::Blocked, vec![why])),
-        Plan::BeingDeleted => seen.changes.push(change(Action::Blocked, vec!["it is being deleted".to_owned()])),
-        Plan::Create(_) => seen.changes.push(change(Action::Create, vec![])),
-        Plan::Replace { object, rolls, .. } => {
-            let before = live.stateful_set.clone().unwrap_or_default();
-            let what = told(&before, &object);
-            if rolls {
-                seen.restart = true;
-                seen.because =
-                    what.iter().filter(|line| line.starts_with("spec.template")).map(|line| explained(line)).collect();
-            }
-            seen.changes.push(change(Action::Update, what));
-        }
+fn secrets(server: &ValidatedServer, live: &Live, seen: &mut Preview) {
+    for name in &live.secrets_to_make {
+        seen.add("Secret", name, Action::Create, vec!["generated once and kept".to_owned()]);
     }
-}
-
-/// A hash says nothing to a person: what it stands for does.
-fn explained(line: &str) -> String {
-    if line.contains(CONFIG_HASH_ANNOTATION) {
-        format!("{line} (its config, its Secrets or its spec changed, or another operator computed it)")
-    } else {
-        line.to_owned()
+    for name in &live.secrets_to_free {
+        let what = "its owner reference is removed: it outlives the server".to_owned();
+        seen.add("Secret", name, Action::Update, vec![what]);
     }
-}
-
-fn preview_services(server: &ValidatedServer, adapters: &[ObservedAdapter], live: &Live, seen: &mut Preview) {
-    let adopted = was_taken_over(server, live.stateful_set.as_ref());
-    let plan = plan_services(server, Some(adapters), None, &live.services, adopted);
-    for ensure in &plan.ensure {
-        let present = live.services.iter().find(|service| meta(service, "name") == ensure.name);
-        let present = present.map(AsRef::as_ref);
-        if let Some(mut made) = change("Service", &ensure.name, present, &ensure.desired, &server.uid) {
-            if made.action == Action::Create {
-                let kind = ensure.desired.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP");
-                made.what = vec![format!("type {kind}{}", if kind == "LoadBalancer" { ": a new address" } else { "" })];
-            }
-            seen.changes.push(made);
+    let name = server.names().credentials_secret();
+    match &live.credentials {
+        // A stopped server is not talked to.
+        None if server.replicas > 0 => {
+            let what = "the operator's own account at the server, made when the server runs".to_owned();
+            seen.add("Secret", &name, Action::Create, vec![what]);
         }
-    }
-    for remove in &plan.remove {
-        seen.changes.push(Change {
-            kind: "Service",
-            name: remove.name.clone(),
-            action: Action::Delete,
-            what: vec![remove.why.to_owned()],
-        });
+        Some(secret) if !owned_by(secret, &server.uid) => {
+            seen.add("Secret", &name, Action::Blocked, vec![FOREIGN.to_owned()]);
+        }
+        _ => {}
     }
 }
 
@@ -223,113 +225,5 @@ fn told(before: &Value, after: &Value) -> Vec<String> {
     if what.is_empty() { vec!["taken over: only our own annotation is added".to_owned()] } else { what }
 }
 
-fn change(kind: &'static str, name: &str, live: Option<&Value>, desired: &Value, uid: &str) -> Option<Change> {
-    let made = |action, what| Some(Change { kind, name: name.to_owned(), action, what });
-    match decide(live, desired, uid) {
-        Decision::Nothing => None,
-        Decision::Create(_) => made(Action::Create, vec![]),
-        Decision::Replace(next, _) => made(Action::Update, told(live.unwrap_or(&Value::Null), &next)),
-        Decision::NotOwned => made(Action::Blocked, vec!["it belongs to somebody else".to_owned()]),
-        Decision::BeingDeleted => made(Action::Blocked, vec!["it is being deleted".to_owned()]),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::build::adapter_service;
-    use crate::build::{AdapterPort, api_service, headless_service};
-    use crate::fixtures::server;
-
-    fn key() -> ServerKey {
-        ServerKey::new("default", "files")
-    }
-
-    fn stored(kind: &str, desired: impl Serialize, server: &ValidatedServer) -> Value {
-        let mut desired = serde_json::to_value(desired).unwrap();
-        desired["kind"] = json!(kind);
-        let Decision::Create(mut made) = decide(None, &desired, &server.uid) else { panic!("no creation") };
-        made["metadata"]["uid"] = json!("u");
-        made
-    }
-
-    /// All that our operator makes, at rest, with one adapter.
-    fn at_rest(server: &ValidatedServer) -> Live {
-        let hash = HashInput::Hash("one".into());
-        let input = Input { server, hash: &hash, adapters: None, live: None, orphan: None };
-        let Plan::Create(set) = plan(input) else { panic!("no creation") };
-        let nfs = AdapterPort { adapter_type: "nfs".into(), port: 12049 };
-        let services = [headless_service(server), api_service(server), adapter_service(server, &nfs)];
-        Live {
-            stateful_set: Some(*set),
-            config_map: Some(stored("ConfigMap", config_map(server, &render(server)), server)),
-            services: services.into_iter().map(|service| Arc::new(stored("Service", service, server))).collect(),
-            hash: Some(hash),
-            ..Live::default()
-        }
-    }
-
-    fn quiet_server() -> ValidatedServer {
-        server("files").with(|server| server.file_service_enabled = false).build()
-    }
-
-    #[test]
-    fn a_server_at_rest_would_not_be_changed() {
-        let server = quiet_server();
-        let seen = preview(&key(), Ok(&server), &at_rest(&server));
-        assert_eq!(seen.changes, []);
-        assert!(seen.is_quiet() && !seen.restart);
-    }
-
-    #[test]
-    fn a_new_hash_restarts_and_says_why_and_a_stopped_server_is_not_restarted() {
-        let server = quiet_server();
-        let mut live = at_rest(&server);
-        live.hash = Some(HashInput::Hash("two".into()));
-        let seen = preview(&key(), Ok(&server), &live);
-        assert!(!seen.restart, "no pod runs");
-        live.stateful_set.as_mut().unwrap()["status"] = json!({"replicas": 1});
-        let seen = preview(&key(), Ok(&server), &live);
-        assert!(seen.restart && !seen.is_quiet());
-        assert_eq!(seen.because.len(), 1);
-        assert!(seen.because[0].contains(CONFIG_HASH_ANNOTATION), "{:?}", seen.because);
-    }
-
-    #[test]
-    fn a_new_address_a_foreign_object_and_a_port_that_goes_are_told() {
-        let server = server("files").build();
-        let mut live = at_rest(&server);
-        let nfs = Arc::make_mut(&mut live.services[2]);
-        nfs["spec"]["ports"].as_array_mut().unwrap().push(json!({"name": "mdns", "port": 5353, "protocol": "UDP"}));
-        Arc::make_mut(&mut live.services[1])["metadata"]["ownerReferences"] = json!([]);
-        let seen = preview(&key(), Ok(&server), &live);
-        let of = |name: &str| seen.changes.iter().find(|change| change.name == name).unwrap();
-        assert_eq!(of("files-file").what, ["type LoadBalancer: a new address"]);
-        assert_eq!(of("files-api").action, Action::Blocked);
-        assert!(of("files-adapter-nfs").what.iter().any(|what| what.contains("mdns")));
-    }
-
-    #[test]
-    fn what_is_missing_is_told_and_holds_and_an_invalid_spec_changes_nothing() {
-        let server = quiet_server();
-        let mut live = at_rest(&server);
-        live.stateful_set.as_mut().unwrap()["status"] = json!({"replicas": 1});
-        live.hash = Some(HashInput::Held);
-        live.missing = vec!["Secret pg does not exist".into()];
-        let seen = preview(&key(), Ok(&server), &live);
-        assert!(seen.is_quiet() && !seen.restart);
-        assert!(seen.warnings.contains(&"Secret pg does not exist".to_owned()));
-
-        live.hash = Some(HashInput::Pending);
-        live.secrets_to_make = vec!["files-jwt-secret".into()];
-        let seen = preview(&key(), Ok(&server), &live);
-        assert!(seen.restart, "a Secret that is made anew restarts the server");
-        assert!(seen.changes.iter().any(|change| change.kind == "Secret" && change.action == Action::Create));
-
-        let seen = preview(&key(), Err("spec.ports.nfs is 0"), &live);
-        assert_eq!(seen.invalid.as_deref(), Some("spec.ports.nfs is 0"));
-        assert!(seen.is_quiet());
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use dittofs_testbed::cluster::{Cluster, ClusterOptions, Resource, resources};
 use serde_json::{Value, json};
 
 use crate::snapshot::{Objects, assert_same, compare, snapshot};
-use crate::support::{Bed, SOON};
+use crate::support::{Bed, SOON, wait_adapter_types};
 
 const NFS_AND_SMB: [(&str, u64); 2] = [("nfs", 12049), ("smb", 1445)];
 const NFS: [(&str, u64); 1] = [("nfs", 12049)];
@@ -185,28 +185,13 @@ async fn two_servers_of_one_name_in_two_namespaces_stay_apart() {
                  "adapterDiscovery": {"pollingInterval": "1s"}},
     });
     other.create_object(resources::SERVERS, &server).await.expect("the server is accepted");
-    let adapters_there = async |wanted: &[&str]| {
-        other
-            .wait_until(&format!("{wanted:?} in the second namespace"), Duration::from_mins(1), async || {
-                let services = other.list(resources::SERVICES, "dittofs.io/adapter-service=true").await;
-                let services = services.map_err(|error| error.to_string())?;
-                let mut found: Vec<_> = services
-                    .iter()
-                    .map(|service| service["metadata"]["labels"]["dittofs.io/adapter-type"].as_str().unwrap_or("?"))
-                    .collect();
-                found.sort_unstable();
-                if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
-            })
-            .await
-            .expect("the other's Services follow");
-    };
-    adapters_there(&["nfs", "smb"]).await;
+    wait_adapter_types(&other, &["nfs", "smb"]).await;
     bed.wait_adapter_services("files", &NFS_AND_SMB).await;
     let clean = snapshot(bed.world.namespace(), "files").await;
     bed.world.stand_in().server(other.name(), "files").stop_adapter("nfs");
-    adapters_there(&["smb"]).await;
+    wait_adapter_types(&other, &["smb"]).await;
     other.delete(resources::SERVERS, "files").await.expect("deleted");
-    adapters_there(&[]).await;
+    wait_adapter_types(&other, &[]).await;
     compare(&clean, &snapshot(bed.world.namespace(), "files").await).expect("the first is as it was");
     bed.dittofs("files").stop_adapter("smb");
     bed.wait_adapter_services("files", &NFS).await;

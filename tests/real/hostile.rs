@@ -8,7 +8,7 @@ use dittofs_testbed::cluster::{Cluster, ClusterOptions, Namespace, resources};
 use dittofs_testbed::dittofs::{Mode, Scope, ServerHandle};
 use serde_json::{Value, json};
 
-use crate::support::{Bed, SOON};
+use crate::support::{Bed, SOON, wait_adapter_types};
 
 const LONG: Duration = Duration::from_mins(1);
 /// What any of the attacks may cost the operator's memory: answers are cut at a few hundred KiB, and not kept.
@@ -44,19 +44,7 @@ impl Two {
     }
 
     async fn wait_neighbour(&self, wanted: &[&str]) {
-        self.neighbour
-            .wait_until(&format!("{wanted:?} at the neighbour"), LONG, async || {
-                let services = self.neighbour.list(resources::SERVICES, "dittofs.io/adapter-service=true").await;
-                let services = services.map_err(|error| error.to_string())?;
-                let mut found: Vec<_> = services
-                    .iter()
-                    .map(|service| service["metadata"]["labels"]["dittofs.io/adapter-type"].as_str().unwrap_or("?"))
-                    .collect();
-                found.sort_unstable();
-                if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
-            })
-            .await
-            .expect("the neighbour's Services follow");
+        wait_adapter_types(&self.neighbour, wanted).await;
     }
 
     /// How long the neighbour's Services took to follow a stop and a start, the longer of the two.

@@ -7,6 +7,7 @@ mod support;
 
 mod adapters;
 mod authentication;
+mod check;
 mod conflicts;
 mod crash;
 mod deletion;

@@ -10,7 +10,7 @@ use crate::support::Bed;
 const CLUSTERS: dittofs_testbed::cluster::Resource = resources::PERCONA_CLUSTERS;
 
 /// What Percona's operator reports of a cluster.
-async fn report(bed: &Bed, cluster: &str, state: &str) {
+pub(crate) async fn report_state(bed: &Bed, cluster: &str, state: &str) {
     let namespace = bed.world.namespace();
     let status = json!({"status": {"state": state}});
     let patched = namespace.cluster().patch_subresource(CLUSTERS, namespace.name(), cluster, "status", &status).await;
@@ -18,7 +18,7 @@ async fn report(bed: &Bed, cluster: &str, state: &str) {
 }
 
 /// The Secret that it makes.
-async fn credentials(bed: &Bed, cluster: &str) {
+pub(crate) async fn credentials(bed: &Bed, cluster: &str) {
     let data = [
         ("host", "primary.example.svc"),
         ("port", "5432"),
@@ -83,7 +83,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     bed.wait_condition("files", "DatabaseReady", "False", "PerconaNotReady").await;
     let set = namespace.get(resources::STATEFUL_SETS, "files").await.expect("an answer");
     assert!(set.is_none(), "a StatefulSet before the database is ready");
-    report(&bed, "files-postgres", "ready").await;
+    report_state(&bed, "files-postgres", "ready").await;
     let server = bed.world.wait_ready("files").await.expect("ready with its database");
     assert_eq!(server["status"]["perconaClusterName"], "files-postgres");
     bed.wait_condition("files", "DatabaseReady", "True", "PerconaReady").await;
@@ -100,7 +100,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     // What others change in the cluster stays, and a database that falters restarts nothing.
     let theirs = json!({"spec": {"postgresVersion": 17}});
     namespace.patch(CLUSTERS, "files-postgres", &theirs).await.expect("a change");
-    report(&bed, "files-postgres", "initializing").await;
+    report_state(&bed, "files-postgres", "initializing").await;
     let before = bed.set("files").await;
     bed.patch_spec("files", &json!({"percona": {"deleteWithServer": true}})).await;
     let owned = wait_owned(&bed, "files-postgres", Some(uid(&server))).await;
@@ -108,7 +108,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     bed.wait_condition("files", "DatabaseReady", "False", "PerconaNotReady").await;
     assert_eq!(hash(&bed.set("files").await), hash(&before), "held");
     assert_eq!(uid(&bed.pod("files").await), uid(&pod));
-    report(&bed, "files-postgres", "ready").await;
+    report_state(&bed, "files-postgres", "ready").await;
     bed.wait_starts(2).await;
     bed.world.wait_ready("files").await.expect("ready again");
 

@@ -108,12 +108,35 @@ async fn a_service_monitor_comes_with_its_kind_follows_the_spec_and_goes() {
     assert_eq!(uid(&kept), uid(&monitor), "changed in place");
     assert_eq!(kept["spec"]["endpoints"][0]["honorLabels"], true, "what others set besides stays");
 
+    // What the endpoint asks for is named, never told.
+    bed.world.namespace().secret("scrape", &[("scrape-token", "the-token-of-the-scraper")]).await.expect("a Secret");
+    let token = json!({"name": "scrape", "key": "scrape-token"});
+    bed.patch_spec("files", &json!({"metrics": {"bearerTokenSecret": token}})).await;
+    let named = bed
+        .wait_object(resources::SERVICE_MONITORS, "files-metrics", "to name the token", |monitor| {
+            let authorization = &monitor["spec"]["endpoints"][0]["authorization"];
+            let same = *authorization == json!({"type": "Bearer", "credentials": token});
+            if same { Ok(()) } else { Err(authorization.to_string()) }
+        })
+        .await;
+    assert!(!named.to_string().contains("the-token-of-the-scraper"));
+    bed.wait_starts(2).await;
+    bed.world.wait_ready("files").await.expect("ready with the token");
+    bed.patch_spec("files", &json!({"metrics": {"bearerTokenSecret": null}})).await;
+    bed.wait_object(resources::SERVICE_MONITORS, "files-metrics", "to name it no more", |monitor| {
+        let authorization = &monitor["spec"]["endpoints"][0]["authorization"];
+        if authorization.is_null() { Ok(()) } else { Err(authorization.to_string()) }
+    })
+    .await;
+    bed.wait_starts(3).await;
+    bed.world.wait_ready("files").await.expect("ready without it");
+
     // It goes, and comes again.
     bed.patch_spec("files", &json!({"metrics": {"serviceMonitor": {"enabled": false}}})).await;
     bed.wait_gone(resources::SERVICE_MONITORS, "files-metrics").await;
     bed.patch_spec("files", &json!({"metrics": {"serviceMonitor": {"enabled": true}}})).await;
     wait_monitor(&bed).await;
-    bed.finish(1).await;
+    bed.finish(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

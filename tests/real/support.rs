@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dittofs_testbed::audit::{self, Expect, Observation};
-use dittofs_testbed::cluster::Cluster;
+use dittofs_testbed::cluster::{Cluster, Namespace, resources};
 use dittofs_testbed::dittofs::ServerHandle;
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
@@ -16,6 +16,23 @@ pub(crate) const OPERATOR: &str = env!("CARGO_BIN_EXE_dittofs-operator");
 
 /// Long enough for anything that has to happen soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until the adapter Services of a namespace other than the bed's are of exactly these types.
+pub(crate) async fn wait_adapter_types(namespace: &Namespace, wanted: &[&str]) {
+    namespace
+        .wait_until(&format!("Services for {wanted:?} in {}", namespace.name()), Duration::from_mins(1), async || {
+            let services = namespace.list(resources::SERVICES, "dittofs.io/adapter-service=true").await;
+            let services = services.map_err(|error| error.to_string())?;
+            let mut found: Vec<_> = services
+                .iter()
+                .map(|service| service["metadata"]["labels"]["dittofs.io/adapter-type"].as_str().unwrap_or("?"))
+                .collect();
+            found.sort_unstable();
+            if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
+        })
+        .await
+        .expect("the Services of the other namespace follow");
+}
 
 /// One test's surroundings.
 pub(crate) struct Bed {

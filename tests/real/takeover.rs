@@ -2,21 +2,21 @@
 //! and what would change is said before.
 
 use std::collections::BTreeMap;
-use std::process::Output;
 
 use dittofs_testbed::audit::Expect;
 use dittofs_testbed::cluster::{Resource, resources};
-use dittofs_testbed::operator::{Account, Rights};
+use dittofs_testbed::world::merge;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use crate::check::{announced, change, check, report, wait_done};
 use crate::look::uid;
-use crate::support::{Bed, OPERATOR, SOON};
+use crate::support::{Bed, SOON};
 
 /// What the Go operator leaves.
 const OBJECTS: &str = include_str!("../fixtures/go-operator/objects.yaml");
-const JWT: &str = "a-signing-key-of-thirty-two-characters-or-more";
-const PASSWORD: &str = "the-first-password-of-the-old-days";
+pub(crate) const JWT: &str = "a-signing-key-of-thirty-two-characters-or-more";
+pub(crate) const PASSWORD: &str = "the-first-password-of-the-old-days";
 
 fn resource_of(object: &Value) -> Resource {
     match object["kind"].as_str().unwrap_or_default() {
@@ -54,9 +54,16 @@ fn stored_cr() -> Value {
 
 /// A namespace as the Go operator leaves it, with its pod running.
 async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
+    left_behind_with(bed, &json!({})).await
+}
+
+/// The same, with more in the spec.
+pub(crate) async fn left_behind_with(bed: &Bed, spec: &Value) -> BTreeMap<(String, String), Value> {
     let namespace = bed.world.namespace();
     namespace.secret("jwt-of-the-user", &[("secret", JWT)]).await.expect("the user's Secret");
-    let server = namespace.create_object(resources::SERVERS, &stored_cr()).await.expect("the manifest is accepted");
+    let mut server = stored_cr();
+    merge(&mut server["spec"], spec);
+    let server = namespace.create_object(resources::SERVERS, &server).await.expect("the manifest is accepted");
     let admin = [("username", "admin"), ("password", PASSWORD)];
     namespace.secret("files-admin-bootstrap-credentials", &admin).await.expect("the admin's Secret");
     let owner = json!([{
@@ -84,37 +91,6 @@ async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
         .await
         .expect("the pod runs");
     made
-}
-
-/// `dittofs-operator check` with no right to write anything.
-async fn check(bed: &Bed, arguments: &[&str]) -> Output {
-    let read = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]});
-    let (cluster, namespace) = (bed.world.cluster(), bed.world.namespace().name());
-    let account = Account::create(cluster, namespace, Some(namespace), &Rights::Rules(vec![read])).await;
-    let directory = tempfile::tempdir().expect("a directory");
-    account.expect("an account").write_kubeconfig(directory.path(), None).expect("a kubeconfig");
-    tokio::process::Command::new(OPERATOR)
-        .args(["check", "--namespace", namespace])
-        .args(arguments)
-        .env("KUBECONFIG", directory.path().join("kubeconfig"))
-        .output()
-        .await
-        .expect("check runs")
-}
-
-async fn report(bed: &Bed) -> (Option<i32>, Value) {
-    let output = check(bed, &["-o", "json"]).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for secret in [JWT, PASSWORD] {
-        assert!(!text.contains(secret), "a secret in the report");
-    }
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}\n{error}")))
-}
-
-fn change<'a>(report: &'a Value, name: &str) -> &'a Value {
-    let changes = report["servers"][0]["changes"].as_array().expect("changes");
-    changes.iter().find(|change| change["name"] == name).unwrap_or_else(|| panic!("nothing about {name}: {report}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +124,7 @@ async fn the_go_operators_objects_are_taken_over_with_one_announced_restart() {
     bed.world.start_operator(options).await.expect("the operator starts");
     bed.world.wait_ready("files").await.expect("the server is ready");
     bed.wait_adapter_services("files", &[("nfs", 12049), ("smb", 1445)]).await;
+    wait_done(&bed, &announced(&told)).await;
     for (key, object) in &before {
         let now = bed.get(resource_of(object), &key.1).await;
         assert_eq!(uid(&now), uid(object), "{key:?} was made anew");

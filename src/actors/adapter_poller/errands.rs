@@ -287,7 +287,8 @@ impl AdapterPoller {
         if refused { Ended::Refused } else { Ended::Failed }
     }
 
-    fn tell_event(&self, reason: Reason, action: &'static str, note: String, times: u32) {
+    /// Tells a Warning about the server.
+    pub(super) fn tell_event(&self, reason: Reason, action: &'static str, note: String, times: u32) {
         let Some(spec) = self.deps.spec(&self.key) else { return };
         let about = CrRef { key: self.key.clone(), uid: spec.uid.clone() };
         self.deps.event_again(&about, reason, action, note, None, times);

@@ -36,11 +36,7 @@ impl Run {
         let name = server.names().percona_cluster();
         let fact = match self.write_cluster(server, wanted, &name).await {
             Ok(fact) => fact,
-            Err(error) if error.is_unserved() => {
-                let text = "the API server does not serve PerconaPGCluster (pgv2.percona.com/v2); install Percona's \
-                            operator for PostgreSQL, 2.8 or newer";
-                DatabaseFact::not_ready(name.clone(), "PerconaMissing", text.to_owned())
-            }
+            Err(error) if error.is_unserved() => DatabaseFact::unserved(name.clone()),
             Err(error) => DatabaseFact::not_ready(name.clone(), "PerconaUnreadable", error.to_string()),
         };
         if let Some((reason, text)) = &fact.problem

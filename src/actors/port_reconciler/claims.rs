@@ -15,7 +15,7 @@ use crate::actors::done::retry;
 use crate::actors::messages::CauseKind;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::claims::{self, Standing, Wish, standing, wishes};
+use crate::reconcile::claims::{self, Standing, Wish, foreign, has_pod, standing, wishes};
 use crate::reconcile::status::VolumesFact;
 use crate::reconcile::{ValidatedServer, owned_by};
 use crate::telemetry::trace::failed;
@@ -218,18 +218,6 @@ impl Run {
         let related = Some((Kind::Claim, name.clone()));
         self.deps.event(&self.about(server), Reason::VolumeExpanding, "ResizeClaim", note, related);
     }
-}
-
-/// Whether there is a pod, and with it a claim of each template.
-fn has_pod(set: &Value) -> bool {
-    set.pointer("/status/replicas").and_then(Value::as_i64).unwrap_or(0) > 0
-}
-
-fn foreign(server: &str) -> String {
-    format!(
-        "it does not carry the labels app=dittofs-server, instance={server} of this server's claims and is left alone; \
-         label it, or resize it yourself"
-    )
 }
 
 fn refusal(error: &KubeError) -> String {

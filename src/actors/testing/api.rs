@@ -304,7 +304,11 @@ impl Store {
     fn serve(&mut self, place: &Place, asked: &Asked) -> Reply {
         let kind = place.kind;
         let Some(name) = &place.name else {
-            return if asked.method == Method::POST { self.create(kind, &asked.body) } else { self.strange(asked) };
+            return match asked.method.as_str() {
+                "POST" => self.create(kind, &asked.body),
+                "GET" => self.list(kind, asked),
+                _ => self.strange(asked),
+            };
         };
         let Some(stored) = self.get(kind, name).cloned() else { return refused(404, "NotFound") };
         match (asked.method.as_str(), place.status) {
@@ -364,6 +368,16 @@ impl Store {
             }
             _ => self.strange(asked),
         }
+    }
+
+    /// All of a kind with our label: the only selector that anybody asks for.
+    fn list(&mut self, kind: Kind, asked: &Asked) -> Reply {
+        if !asked.query.contains("labelSelector=app%3Ddittofs-server") {
+            return self.strange(asked);
+        }
+        let of_kind = self.objects.iter().filter(|((known, _), _)| *known == kind).map(|(_, object)| object);
+        let items: Vec<&Value> = of_kind.filter(|it| it["metadata"]["labels"]["app"] == "dittofs-server").collect();
+        Reply::Json(200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
 
     fn create(&mut self, kind: Kind, object: &Value) -> Reply {

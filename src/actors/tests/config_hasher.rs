@@ -112,6 +112,59 @@ fn another_life_of_the_operator_computes_the_same_hash_and_writes_nothing() {
 }
 
 #[test]
+fn check_reads_what_the_hash_is_made_of_and_comes_to_the_same() {
+    run(async {
+        let kerberos = json!({
+            "enabled": true, "keytabSecretRef": {"name": "krb", "key": "nfs"}, "krb5Conf": "[libdefaults]\n",
+        });
+        let identity = json!({"kerberos": kerberos, "jwt": user_jwt()["jwt"]});
+        let setup = start(identity);
+        let agrees = async || {
+            setup.poke().await;
+            setup.bench.sync();
+            let server = setup.bench.deps.spec(&key()).expect("the server").server.clone().expect("a valid spec");
+            let live = crate::check::read(&setup.bench.deps.cluster, &server).await.expect("an answer");
+            assert_eq!(live.hash, Some(setup.last_hash()));
+            for missing in &live.missing {
+                assert!(setup.held_for().contains(missing), "{missing}: {}", setup.held_for());
+            }
+            (setup.last_hash(), live.missing.len())
+        };
+        assert_eq!(agrees().await, (HashInput::Held, 2));
+        setup.bench.api.put(Kind::Secret, secret("my-jwt", &[("other", "x")]));
+        setup.bench.api.put(Kind::Secret, secret("krb", &[("nfs", "k")]));
+        assert_eq!(agrees().await, (HashInput::Held, 1));
+        setup.bench.api.put(Kind::Secret, secret("my-jwt", &[("signing", "0123456789abcdef0123456789abcdef")]));
+        let (first, missing) = agrees().await;
+        assert_eq!(missing, 0);
+        setup.bench.edit(|spec| spec["identity"]["kerberos"]["krb5Conf"] = json!("[realms]\n"));
+        let (second, _) = agrees().await;
+        assert_ne!(first, second);
+        assert!(matches!(second, HashInput::Hash(_)));
+    });
+}
+
+#[test]
+fn check_tells_a_secret_that_is_still_to_be_made_from_one_that_is_missing() {
+    run(async {
+        let setup = start(json!({}));
+        let server = setup.bench.deps.spec(&key()).expect("the server").server.clone().expect("a valid spec");
+        let read = async || crate::check::read(&setup.bench.deps.cluster, &server).await.expect("an answer");
+        let live = read().await;
+        assert_eq!((live.hash, live.missing), (Some(HashInput::Pending), vec![]));
+        assert_eq!(live.secrets_to_make, ["files-jwt-secret", "files-admin-bootstrap-credentials"]);
+        setup.poke().await;
+        setup.bench.api.change(Kind::Secret, "files-jwt-secret", |held| {
+            held["metadata"]["ownerReferences"] = json!([{"kind": "DittoServer", "uid": "uid-files"}]);
+        });
+        let live = read().await;
+        assert_eq!((live.hash, live.secrets_to_make), (Some(setup.last_hash()), vec![]));
+        assert_eq!(live.secrets_to_free, ["files-jwt-secret"]);
+        assert!(setup.bench.api.writes().iter().all(|write| MADE.contains(&write.as_str())), "check writes nothing");
+    });
+}
+
+#[test]
 fn a_missing_user_secret_holds_the_hash_and_is_named_and_the_hash_follows_when_it_appears() {
     run(async {
         let setup = start(user_jwt());

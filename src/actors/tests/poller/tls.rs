@@ -31,6 +31,16 @@ fn here(ca: &Authority) -> Issued {
 }
 
 impl Bed {
+    /// One whose server speaks TLS with a certificate of `ca`, and was observed over it.
+    async fn over_tls(ca: &Authority) -> Self {
+        let bed = Self::new().await;
+        bed.server.set_tls(&here(ca), None);
+        bed.bench.api.put(Kind::Secret, certificate(CERT, &here(ca), ca));
+        bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
+        eventually("the first observation", || bed.observations() == 1).await;
+        bed
+    }
+
     /// Changes a Secret and tells the poller, as the watch does.
     fn put_secret(&self, secret: Value) {
         self.bench.api.put(Kind::Secret, secret);
@@ -54,12 +64,8 @@ impl Bed {
 #[test]
 fn a_server_with_tls_is_asked_over_it_and_its_secret_is_read_once_and_once_more_a_change() {
     run_in_real_time(async {
-        let bed = Bed::new().await;
         let ca = Authority::new("ca");
-        bed.server.set_tls(&here(&ca), None);
-        bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
-        bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observations() == 1).await;
+        let bed = Bed::over_tls(&ca).await;
         bed.polls(2).await;
         assert!(bed.answered());
         assert_eq!(bed.reads(CERT), 1);
@@ -73,12 +79,8 @@ fn a_server_with_tls_is_asked_over_it_and_its_secret_is_read_once_and_once_more_
 #[test]
 fn another_ca_and_certificate_are_followed_without_a_restart() {
     run_in_real_time(async {
-        let bed = Bed::new().await;
         let (first, second) = (Authority::new("ca"), Authority::new("ca"));
-        bed.server.set_tls(&here(&first), None);
-        bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&first), &first));
-        bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observations() == 1).await;
+        let bed = Bed::over_tls(&first).await;
         bed.server.set_tls(&here(&second), None);
         bed.says(&["not signed by what is trusted", CERT]).await;
         bed.put_secret(certificate(CERT, &here(&second), &second));
@@ -152,12 +154,8 @@ fn a_named_ca_wins_and_a_mesh_that_speaks_tls_is_asked_over_it() {
 #[test]
 fn while_the_api_server_is_away_the_server_is_watched_with_what_was_read_before() {
     run_in_real_time(async {
-        let bed = Bed::new().await;
         let ca = Authority::new("ca");
-        bed.server.set_tls(&here(&ca), None);
-        bed.bench.api.put(Kind::Secret, certificate(CERT, &here(&ca), &ca));
-        bed.edit(|spec| spec["controlPlane"] = json!({"tls": true, "certSecretName": CERT}));
-        eventually("the first observation", || bed.observations() == 1).await;
+        let bed = Bed::over_tls(&ca).await;
         bed.bench.api.fail(usize::MAX, "GET ", Fault::Status(503, "ServiceUnavailable"));
         bed.address.do_send(CredentialsTouched);
         bed.polls(2).await;
