@@ -71,7 +71,7 @@ impl Upkeep {
         Some(Rest { left, why })
     }
 
-    /// An object was set back; `changes` says from what to what.
+    /// An object was set back; `changes` says from what to what, and is empty for what nobody else may see.
     pub fn repaired(&self, about: &CrRef, kind: Kind, name: &str, drifted: &Drifted, changes: &str) {
         if drifted.fields.is_empty() {
             return;
@@ -82,6 +82,8 @@ impl Upkeep {
         let related = Some((kind, name.to_owned()));
         let note = if *drifted == Drifted::gone() {
             format!("{kind} {name} was deleted by somebody, and was made again")
+        } else if changes.is_empty() {
+            format!("{kind} {name}: set back {drifted}")
         } else {
             format!("{kind} {name}: set back {drifted}; change the DittoServer instead: {changes}")
         };

@@ -371,6 +371,9 @@ impl Store {
                 }
                 let mut object = stored;
                 object["spec"]["resources"]["requests"] = asked.body["spec"]["resources"]["requests"].clone();
+                let manager = asked.query.strip_prefix("fieldManager=").unwrap_or_default();
+                object["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Update",
+                    "fieldsV1": {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}}]);
                 Reply::Json(200, self.update(kind, object))
             }
             ("PATCH", false) if asked.content_type == "application/json-patch+json" => {
