@@ -44,18 +44,18 @@ mod tests {
         json!({"manager": manager, "operation": "Update", "fieldsV1": fields})
     }
 
-    fn by(owners: Value) -> Option<String> {
+    fn by(owners: &Value) -> Option<String> {
         wished_by_other(&json!({"metadata": {"name": "metadata-files-0", "managedFields": owners}}), OURS)
     }
 
     #[test]
     fn only_what_nobody_else_wishes_for_is_ours() {
-        assert_eq!(by(json!([owner(OURS)])), None);
+        assert_eq!(by(&json!([owner(OURS)])), None);
         for theirs in ["kubectl-patch", "manager", "kube-controller-manager", "dittofs-operator-2"] {
-            assert_eq!(by(json!([owner(theirs)])).as_deref(), Some(theirs));
-            assert_eq!(by(json!([owner(OURS), owner(theirs)])).as_deref(), Some(theirs), "they wish for it as well");
+            assert_eq!(by(&json!([owner(theirs)])).as_deref(), Some(theirs));
+            assert_eq!(by(&json!([owner(OURS), owner(theirs)])).as_deref(), Some(theirs), "they wish for it as well");
         }
-        assert_eq!(by(json!([owner(&"x".repeat(500))])).unwrap().len(), NAME_MAX);
+        assert_eq!(by(&json!([owner(&"x".repeat(500))])).unwrap().len(), NAME_MAX);
     }
 
     #[test]
@@ -64,8 +64,8 @@ mod tests {
         let label = json!({"manager": "kubectl-label", "fieldsV1": {"f:metadata": {"f:labels": {"f:a": {}}}}});
         let mut status = owner("csi-resizer");
         status["subresource"] = json!("status");
-        assert_eq!(by(json!([volume, label, status, owner(OURS)])), None);
-        assert_eq!(by(json!([volume, owner("argocd"), status])).as_deref(), Some("argocd"));
+        assert_eq!(by(&json!([volume, label, status, owner(OURS)])), None);
+        assert_eq!(by(&json!([volume, owner("argocd"), status])).as_deref(), Some("argocd"));
     }
 
     #[test]
@@ -78,7 +78,7 @@ mod tests {
             json!([owner("")]),
             json!([{"manager": OURS, "fieldsV1": null}]),
         ] {
-            assert_eq!(by(owners.clone()).as_deref(), Some("somebody"), "{owners}");
+            assert_eq!(by(&owners).as_deref(), Some("somebody"), "{owners}");
         }
     }
 }
