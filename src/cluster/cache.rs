@@ -141,7 +141,7 @@ impl Cache {
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Value>> {
         let packed: Vec<Arc<Packed>> = {
             let contents = self.read();
-            let owned = contents.by_owner.get(uid).map(|owned| owned.keys.as_slice()).unwrap_or_default();
+            let owned = contents.by_owner.get(uid).map(|has| has.keys.as_slice()).unwrap_or_default();
             owned.iter().filter_map(|key| contents.objects.get(key).cloned()).collect()
         };
         // Read outside the lock: the watch waits for it.
@@ -222,9 +222,9 @@ impl Contents {
             changes.push(change(&key, Some(&old_owner), false));
         }
         if let Some(owner) = owner {
-            let owned = self.by_owner.entry(owner.uid.clone()).or_insert_with(|| Owned { owner, keys: Vec::new() });
-            if let Err(place) = owned.keys.binary_search(&key) {
-                owned.keys.insert(place, key.clone());
+            let has = self.by_owner.entry(owner.uid.clone()).or_insert_with(|| Owned { owner, keys: Vec::new() });
+            if let Err(place) = has.keys.binary_search(&key) {
+                has.keys.insert(place, key.clone());
             }
         }
         self.objects.insert(key, Arc::new(packed));
@@ -244,15 +244,15 @@ impl Contents {
     /// The owner as it is held already: a server's objects share one.
     fn known(&self, owner: Owner) -> Arc<Owner> {
         match self.by_owner.get(&owner.uid) {
-            Some(owned) if *owned.owner == owner => owned.owner.clone(),
+            Some(has) if *has.owner == owner => has.owner.clone(),
             _ => Arc::new(owner),
         }
     }
 
     fn disown(&mut self, key: &Key, uid: &str) {
-        if let Some(owned) = self.by_owner.get_mut(uid) {
-            owned.keys.retain(|held| held != key);
-            if owned.keys.is_empty() {
+        if let Some(has) = self.by_owner.get_mut(uid) {
+            has.keys.retain(|held| held != key);
+            if has.keys.is_empty() {
                 self.by_owner.remove(uid);
             }
         }
