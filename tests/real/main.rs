@@ -26,6 +26,7 @@ mod one_actor;
 mod otlp;
 mod pause;
 mod percona;
+mod percona_farewell;
 mod polling;
 mod portmapper;
 mod rollouts;
