@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use dittofs_testbed::cluster::{Cluster, ClusterOptions, Resource, deploy, repository, resources};
+use dittofs_testbed::cluster::{Cluster, ClusterOptions, Resource, deploy, resources};
 use dittofs_testbed::operator::{Account, Rights};
 use serde_json::{Value, json};
 
 use crate::look::LATER;
 use crate::percona::{credentials, report as report_state};
-use crate::support::{Bed, OPERATOR};
+use crate::support::{Bed, OPERATOR, install};
 use crate::takeover::{JWT, PASSWORD, left_behind_with};
 
 /// Kind, name and action of a change.
@@ -115,12 +115,6 @@ fn has_kind(report: &Value, kind: &str) -> bool {
     announced(report).iter().any(|(of, _, _)| of == kind)
 }
 
-async fn install(cluster: &Cluster, file: &str) {
-    let text = std::fs::read_to_string(repository().join("tests/fixtures").join(file)).expect("the CRD");
-    let crd: Value = serde_yaml_ng::from_str(&text).expect("YAML");
-    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_a_monitor_a_database_and_larger_claims_are_announced_as_they_then_come() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -148,8 +142,8 @@ async fn policies_a_monitor_a_database_and_larger_claims_are_announced_as_they_t
     assert_eq!(told["servers"][0]["restart"], false, "the pod waits for its database: {told}");
 
     // The database as the Go operator leaves it: its own, without a label.
-    install(&cluster, "servicemonitor_crd.yaml").await;
-    install(&cluster, "percona/crd.yaml").await;
+    install(&cluster, "tests/fixtures/servicemonitor_crd.yaml").await;
+    install(&cluster, "tests/fixtures/percona/crd.yaml").await;
     let owners = before.values().next().expect("an object")["metadata"]["ownerReferences"].clone();
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}});
     let database = json!({

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dittofs_testbed::audit::{self, Expect, Observation};
-use dittofs_testbed::cluster::{Cluster, Namespace, resources};
+use dittofs_testbed::cluster::{Cluster, Namespace, repository, resources};
 use dittofs_testbed::dittofs::ServerHandle;
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
@@ -32,6 +32,13 @@ pub(crate) async fn wait_adapter_types(namespace: &Namespace, wanted: &[&str]) {
         })
         .await
         .expect("the Services of the other namespace follow");
+}
+
+/// Gives a control plane a kind: the CRD in a file of the repository.
+pub(crate) async fn install(cluster: &Cluster, path: &str) {
+    let text = std::fs::read_to_string(repository().join(path)).expect("the CRD");
+    let crd: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
 }
 
 /// One test's surroundings.
