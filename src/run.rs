@@ -20,7 +20,9 @@ use crate::actors::heart::Heart;
 use crate::actors::specs::Specs;
 use crate::actors::supervisor::{Fatal, Shutdown, Supervisor};
 use crate::actors::{Caches, Deps};
-use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, MishapReader, WatchPolicy, connect, count_events};
+use crate::cluster::{
+    ClassReader, Cluster, ConnectError, ConnectOptions, Events, MishapReader, WatchPolicy, connect, count_events,
+};
 use crate::debug::{self, Debug};
 use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
 use crate::health::{self, Health};
@@ -98,8 +100,10 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
     let metrics = Metrics::new(options.metrics_per_server);
     metrics.count_spans_of(tracing.stats.clone());
+    let cluster = Cluster::new(client.clone()).at(&server).counted(metrics.clone());
     let deps = Arc::new(Deps {
-        cluster: Cluster::new(client.clone()).at(&server).counted(metrics.clone()),
+        classes: ClassReader::new(cluster.clone()),
+        cluster,
         events: Events::new(count_events(client.clone(), metrics.clone()), options.instance.clone()),
         mishaps: MishapReader::new(count_events(client.clone(), metrics.clone())),
         caches: Caches::default(),

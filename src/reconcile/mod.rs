@@ -35,6 +35,7 @@ mod slot;
 mod snapshots;
 pub mod stateful_set;
 pub mod status;
+pub mod storage_class;
 mod validate;
 mod validated;
 mod warnings;

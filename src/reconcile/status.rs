@@ -89,11 +89,13 @@ pub struct PortsFact {
     pub problem: Option<String>,
 }
 
-/// Which claims PortReconciler cannot let grow, and why.
+/// Which claims PortReconciler cannot let grow, or sees wait for a StorageClass, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VolumesFact {
     /// By claim.
     pub refused: BTreeMap<&'static str, String>,
+    /// StorageClasses that claims without a volume wait for and that are not there, in words.
+    pub classless: Vec<String>,
 }
 
 /// What ServiceReconciler last did.

@@ -34,6 +34,7 @@ mod service_monitor;
 mod services;
 mod snapshots;
 mod status;
+mod storage_class;
 mod supervision;
 mod takeover;
 mod tls;

@@ -23,7 +23,7 @@ use super::messages::{Cause, CauseKind, ChildEnded, Fact, Poke, Report, Role};
 use super::specs::Specs;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::scripted::Server;
-use crate::cluster::{Cache, Cluster, Events, Kind, MishapReader, WatchEvent};
+use crate::cluster::{Cache, ClassReader, Cluster, Events, Kind, MishapReader, WatchEvent};
 use crate::dittofs::{HttpClient, HttpSettings, UrlTemplate};
 use crate::reconcile::{ServerKey, meta};
 
@@ -157,6 +157,7 @@ impl Bench {
         let client = api.client();
         let http = HttpSettings { proxy_from_env: false, ..HttpSettings::default() };
         let deps = Deps {
+            classes: ClassReader::with_default(Cluster::new(client.clone())),
             cluster: Cluster::new(client.clone()),
             events: Events::new(client.clone(), "test".to_owned()),
             mishaps: MishapReader::new(client),
