@@ -197,7 +197,8 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
             if generated.contains(&used.name) {
                 live.secrets_to_make.push(used.name);
             } else {
-                live.missing.push(format!("Secret {} does not exist, needed for {}", used.name, used.purpose));
+                live.missing
+                    .push(format!("Secret {} does not exist, needed for {} ({})", used.name, used.purpose, used.field));
             }
             continue;
         };
@@ -219,7 +220,10 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
                     values.insert(SecretKey { name: used.name.clone(), key }, value);
                 }
                 None if required => {
-                    live.missing.push(format!("Secret {} has no key {key}, needed for {}", used.name, used.purpose));
+                    live.missing.push(format!(
+                        "Secret {} has no key {key}, needed for {} ({})",
+                        used.name, used.purpose, used.field
+                    ));
                 }
                 None => {}
             }

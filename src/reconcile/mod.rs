@@ -5,6 +5,7 @@
 
 mod adapters;
 mod admin_pace;
+pub mod admission;
 mod api_tls;
 pub mod claims;
 pub mod deletion;

@@ -40,3 +40,4 @@ mod takeover;
 mod tls;
 mod traces;
 mod volumes;
+mod webhook;
