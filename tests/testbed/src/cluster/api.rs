@@ -71,6 +71,15 @@ pub mod resources {
         "validatingwebhookconfigurations",
         "ValidatingWebhookConfiguration",
     );
+    /// Admission policies.
+    pub const ADMISSION_POLICIES: Resource =
+        resource("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");
+    /// What binds them.
+    pub const ADMISSION_BINDINGS: Resource = resource(
+        "admissionregistration.k8s.io/v1",
+        "validatingadmissionpolicybindings",
+        "ValidatingAdmissionPolicyBinding",
+    );
     /// Custom resource definitions.
     pub const CRDS: Resource =
         resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition");
