@@ -14,6 +14,7 @@ mod events;
 mod kind;
 mod mishaps;
 mod objects;
+mod packing;
 pub mod pause;
 mod raw;
 mod reason;

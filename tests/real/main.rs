@@ -22,6 +22,7 @@ mod life;
 mod metrics;
 mod monitoring;
 mod network_policy;
+mod one_actor;
 mod otlp;
 mod pause;
 mod percona;
