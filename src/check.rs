@@ -13,12 +13,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::build::{APP, APP_LABEL, render};
-use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
+use crate::cluster::{ClassReader, Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
 use crate::crd::FINALIZER;
 use crate::crd::annotations::is_paused;
 use crate::reconcile::claims::{class_name, wishes};
 use crate::reconcile::preview::{Live, LiveDatabase, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
+use crate::reconcile::storage_class::{Class, ClassSeen, awaited, claims_wait, database_waits, of_database};
 use crate::reconcile::{
     ServerKey, ValidatedServer, disowned, hash_of, is_adapter_service, meta, owned_by, secrets_used, validate,
     values_of,
@@ -120,6 +121,7 @@ impl Report {
 pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) -> Result<Report, CheckError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
     let cluster = Cluster::new(client).at(&server);
+    let classes = ClassReader::new(cluster.clone());
     let mut report = Report::default();
     let mut servers = cluster.list(Kind::DittoServer, namespace, None).await?;
     servers.sort_by(|a, b| (meta(a, "namespace"), meta(a, "name")).cmp(&(meta(b, "namespace"), meta(b, "name"))));
@@ -131,7 +133,7 @@ pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) ->
                 lacks_finalizer: !has_finalizer(&object),
                 paused: is_paused(&object),
                 operator_namespace: operator_namespace.map(str::to_owned),
-                ..read(&cluster, server).await?
+                ..read(&cluster, &classes, server).await?
             },
             _ => Live::default(),
         };
@@ -146,7 +148,11 @@ fn has_finalizer(object: &Value) -> bool {
 }
 
 /// Reads all that is there for one server, but for what stands in its own object.
-pub(crate) async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<Live, KubeError> {
+pub(crate) async fn read(
+    cluster: &Cluster,
+    classes: &ClassReader,
+    server: &ValidatedServer,
+) -> Result<Live, KubeError> {
     let (namespace, names) = (server.key.namespace.as_str(), server.names());
     let mut live = Live {
         stateful_set: cluster.get(Kind::StatefulSet, namespace, &names.stateful_set()).await?,
@@ -172,6 +178,7 @@ pub(crate) async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<
     }
     read_claims(cluster, server, &mut live).await?;
     read_secrets(cluster, server, &mut live).await?;
+    live.classless = classless(classes, server, &live.claims).await;
     Ok(live)
 }
 
@@ -212,6 +219,29 @@ async fn read_claims(cluster: &Cluster, server: &ValidatedServer, live: &mut Liv
         live.claims.push(claim);
     }
     Ok(())
+}
+
+/// What to say of the StorageClasses that the server's volumes, and its database's, wait for.
+async fn classless(classes: &ClassReader, server: &ValidatedServer, claims: &[Value]) -> Vec<String> {
+    let claim = |name: &str| claims.iter().find(|claim| meta(claim, "name") == name).cloned().map(Arc::new);
+    let own = awaited(server, claim);
+    let mut waiting: Vec<(Class, String)> =
+        own.into_iter().map(|(class, names)| (class.clone(), claims_wait(server, &class, &names))).collect();
+    let database = server.percona.as_ref().and_then(of_database);
+    waiting.extend(database.map(|class| (class.clone(), database_waits(&class))));
+    let mut told = Vec::new();
+    for (class, why) in waiting {
+        match classes.look(&class).await.seen {
+            ClassSeen::There => {}
+            ClassSeen::Missing => told.push(why),
+            ClassSeen::Unknown => {
+                let name = if let Class::Named(name) = &class { name } else { "that is the default" };
+                told.push(format!("whether there is a StorageClass {name} cannot be read; see to it"));
+            }
+        }
+    }
+    told.dedup();
+    told
 }
 
 async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Live) -> Result<(), KubeError> {

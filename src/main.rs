@@ -11,7 +11,7 @@ use dittofs_operator::check::{CheckError, check};
 use dittofs_operator::cli::{CheckArgs, Cli, Command, RbacArgs, RunArgs};
 use dittofs_operator::run::{Options, RunError, run};
 use dittofs_operator::telemetry::export::{Origin, Tracing};
-use dittofs_operator::{build, crd, logging};
+use dittofs_operator::{build, crd, logging, webhook};
 
 /// Many small JSON trees come and go on several threads: this allocator gives their pages back, glibc's keeps them.
 #[global_allocator]
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Crd => print(&crd::crd_yaml()),
         Command::Rbac(RbacArgs { check: true }) => print(&build::check_rbac_yaml()),
         Command::Rbac(RbacArgs { check: false }) => print(&build::rbac_yaml()),
+        Command::Webhook => print(&build::webhook_yaml()),
         Command::Run(arguments) => within_runtime(serve(*arguments)),
         Command::Check(arguments) => within_runtime(preview(arguments)),
     }
@@ -96,6 +97,11 @@ async fn serve(arguments: RunArgs) -> ExitCode {
         metrics_addr: arguments.metrics_addr,
         metrics_per_server: arguments.metrics_per_server,
         debug_addr: arguments.debug_addr,
+        webhook: arguments.webhook.then_some(webhook::Settings {
+            address: arguments.webhook_address,
+            path: arguments.webhook_path,
+            cert_dir: arguments.webhook_cert_dir,
+        }),
         own_namespace: arguments.own_namespace.filter(|namespace| !namespace.is_empty()),
         instance: arguments.instance,
     };
@@ -106,7 +112,10 @@ async fn serve(arguments: RunArgs) -> ExitCode {
             tracing::error!("{error}");
             match error {
                 RunError::Connect(_) => ExitCode::from(3),
-                RunError::Health { .. } | RunError::Metrics { .. } | RunError::Debug { .. } => ExitCode::from(2),
+                RunError::Health { .. }
+                | RunError::Metrics { .. }
+                | RunError::Debug { .. }
+                | RunError::Webhook { .. } => ExitCode::from(2),
                 RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
             }
         }

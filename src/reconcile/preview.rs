@@ -59,6 +59,8 @@ pub struct Live {
     pub hash: Option<HashInput>,
     /// What is missing, in words, when the hash is held.
     pub missing: Vec<String>,
+    /// StorageClasses that its volumes wait for and that are missing, or cannot be looked for, in words.
+    pub classless: Vec<String>,
 }
 
 /// What is there of a PostgreSQL cluster.
@@ -183,7 +185,7 @@ pub fn preview(key: &ServerKey, server: Result<&ValidatedServer, &str>, live: &L
     let doubtful = warnings(server, Some(&adapters)).into_iter();
     let doubtful = doubtful.chain(operator_kept_out(server, live.operator_namespace.as_deref()));
     seen.warnings.extend(doubtful.map(|warning| warning.to_string()));
-    seen.warnings.extend(live.missing.iter().cloned());
+    seen.warnings.extend(live.missing.iter().chain(&live.classless).cloned());
     if live.lacks_finalizer {
         seen.add("DittoServer", &key.name, Action::Update, vec![format!("the finalizer {FINALIZER} is added")]);
     }

@@ -1,4 +1,4 @@
-//! The LIST of a kind, for tools: the operator, which runs all the time, watches.
+//! The LIST of a kind: for tools, and for what is asked so rarely that a watch would be too much.
 
 use http::Method;
 use kube::api::ListParams;
