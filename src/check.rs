@@ -119,7 +119,15 @@ impl Report {
 /// [`CheckError`] when no cluster can be reached or something must not be read.
 pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) -> Result<Report, CheckError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
-    let cluster = Cluster::new(client).at(&server);
+    Ok(look(&Cluster::new(client).at(&server), namespace, operator_namespace).await?)
+}
+
+/// The same on a cluster that is reached.
+pub(crate) async fn look(
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    operator_namespace: Option<&str>,
+) -> Result<Report, KubeError> {
     let mut report = Report::default();
     let mut servers = cluster.list(Kind::DittoServer, namespace, None).await?;
     servers.sort_by(|a, b| (meta(a, "namespace"), meta(a, "name")).cmp(&(meta(b, "namespace"), meta(b, "name"))));
@@ -131,7 +139,7 @@ pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) ->
                 lacks_finalizer: !has_finalizer(&object),
                 paused: is_paused(&object),
                 operator_namespace: operator_namespace.map(str::to_owned),
-                ..read(&cluster, server).await?
+                ..read(cluster, server).await?
             },
             _ => Live::default(),
         };
