@@ -118,9 +118,11 @@ fn a_new_hash_restarts_and_says_why_and_a_stopped_server_is_not_restarted() {
     let server = server("files").build();
     let mut live = at_rest(&server);
     live.hash = Some(HashInput::Hash("two".into()));
+    // It changes, too, and is no reason.
+    live.stateful_set.as_mut().unwrap()["metadata"]["labels"]["app"] = json!("theirs");
     let told = seen(&server, &live);
     assert!(told.restart && !told.is_quiet());
-    assert_eq!(told.because.len(), 1);
+    assert_eq!((told.because.len(), told.changes[0].what.len()), (1, 2), "{:?}", told.changes);
     assert!(told.because[0].contains(CONFIG_HASH_ANNOTATION), "{:?}", told.because);
     assert!(told.because[0].contains("its config, its Secrets or its spec changed"), "{:?}", told.because);
     live.stateful_set.as_mut().unwrap()["status"] = json!({"replicas": 0});
@@ -173,6 +175,17 @@ fn a_server_that_was_taken_over_is_announced_no_new_address_that_nobody_asked_fo
     // Another operator's StatefulSet has no note of what was applied last.
     live.stateful_set.as_mut().unwrap()["metadata"].as_object_mut().unwrap().remove("annotations");
     assert!(seen(&server, &live).changes.iter().all(|change| change.name != "files-file"));
+    // Nor when that is ours to say: it is marked.
+    let hash = HashInput::Hash("one".into());
+    let set = live.stateful_set.as_ref();
+    let Plan::Replace { object, .. } =
+        plan(Input { server: &server, hash: &hash, adapters: None, live: set, orphan: None })
+    else {
+        panic!("it is not taken over")
+    };
+    let before = live.stateful_set.replace(*object);
+    assert_eq!(actions(&seen(&server, &live)), [], "nothing is left to do");
+    live.stateful_set = before;
     server.file_service_asked = true;
     assert_eq!(change(&seen(&server, &live), "files-file").action, Action::Create);
     // One that is not the server's says nothing about it.
@@ -292,6 +305,11 @@ fn a_service_monitor_comes_changes_goes_and_is_missed_without_its_kind() {
     assert!(told.is_quiet() && warned(&told, "install the Prometheus operator's CRDs"), "{:?}", told.warnings);
     server.service_monitor.enabled = false;
     assert!(!warned(&seen(&server, &live), "Prometheus"), "nobody asked for it");
+    for blocked in not_for_us() {
+        let mut live = at_rest(&everything("files"));
+        blocked(edit(live.service_monitors.as_mut().unwrap(), NAME));
+        assert_eq!(seen(&server, &live).changes, [], "not ours to delete, or going");
+    }
     let told = seen(&server, &at_rest(&everything("files")));
     assert_eq!(actions(&told), [(KIND, NAME, Action::Delete)]);
     assert_eq!(told.changes[0].what, ["spec.metrics.serviceMonitor.enabled is false"]);
