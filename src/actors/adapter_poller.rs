@@ -25,6 +25,7 @@ use super::messages::{
 };
 use super::tls_door::TlsDoor;
 use super::trouble::Trouble;
+use super::upkeep::Upkeep;
 use super::vault::{KnownSecret, SecretVault};
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, Kind, Reason, pause};
@@ -65,6 +66,9 @@ pub struct AdapterPoller {
     /// The credentials changed while a poll was under way.
     touched: bool,
     known: KnownSecret,
+    upkeep: Upkeep,
+    /// What of it is fought over, as told last.
+    fought: Vec<String>,
     door: TlsDoor,
     observed: Option<Arc<Vec<ObservedAdapter>>>,
     fact: Option<PollFact>,
@@ -97,6 +101,7 @@ impl AdapterPoller {
     pub fn new(key: ServerKey, deps: Arc<Deps>, peers: Peers, phase: f64, lifeline: Lifeline) -> Self {
         let backoff = Backoff::new(BACKOFF_INITIAL, Duration::from_secs(30), deps.next_seed());
         let (trouble, errands) = (Trouble::new(deps.origin), Errands::new(&deps));
+        let upkeep = Upkeep::new(deps.clone());
         Self {
             key,
             deps,
@@ -115,6 +120,8 @@ impl AdapterPoller {
             again: false,
             touched: false,
             known: KnownSecret::default(),
+            upkeep,
+            fought: Vec::new(),
             door: TlsDoor::default(),
             observed: None,
             fact: None,
@@ -189,7 +196,8 @@ impl AdapterPoller {
         let traced = span.clone();
         let name = self.key.name.clone();
         let door = self.door.clone();
-        let vault = Arc::new(SecretVault::new(self.deps.clone(), server.clone(), self.known.clone()));
+        let vault = SecretVault::new(self.deps.clone(), server.clone(), self.known.clone());
+        let vault = Arc::new(vault.kept(self.upkeep.clone()));
         let doing = Doing::new(self.deps.metrics.clone(), self.key.clone(), CauseKind::Poll);
         let paused = {
             let (deps, key) = (self.deps.clone(), self.key.clone());
@@ -386,6 +394,8 @@ impl Handler<Resend> for AdapterPoller {
                 cause: Cause::here(CauseKind::Fact).to(&self.deps.metrics, Role::StatusReporter),
             });
         }
+        self.fought.clear();
+        self.tell_fights();
         self.resend_snapshots();
     }
 }
@@ -417,6 +427,7 @@ impl Handler<Polled> for AdapterPoller {
         // Tokens that are not stored for the pause stay in memory.
         let paused = !polled.held.is_empty();
         self.tell_held(polled.held);
+        self.tell_fights();
         let empty = || Poll { adapters: Vec::new(), provisioned: false, refreshed: false, vault_error: None };
         let result = match polled.result {
             Some(Err(_)) if crate::fault::on("error-is-empty") => Some(Ok(empty())),

@@ -71,7 +71,7 @@ impl Upkeep {
         Some(Rest { left, why })
     }
 
-    /// An object was set back; `changes` says from what to what.
+    /// An object was set back; `changes` says from what to what, and is empty for what nobody else may see.
     pub fn repaired(&self, about: &CrRef, kind: Kind, name: &str, drifted: &Drifted, changes: &str) {
         if drifted.fields.is_empty() {
             return;
@@ -80,12 +80,17 @@ impl Upkeep {
             self.deps.metrics.drift_repaired(kind, word);
         }
         let related = Some((kind, name.to_owned()));
-        let note = if *drifted == Drifted::gone() {
+        // What was deleted and what was edited are two happenings, of which both notes count.
+        let gone = *drifted == Drifted::gone();
+        let action = if gone { "RestoreDeleted" } else { "RepairDrift" };
+        let note = if gone {
             format!("{kind} {name} was deleted by somebody, and was made again")
+        } else if changes.is_empty() {
+            format!("{kind} {name}: set back {drifted}")
         } else {
             format!("{kind} {name}: set back {drifted}; change the DittoServer instead: {changes}")
         };
-        self.deps.event(about, Reason::DriftRepaired, "RepairDrift", note, related.clone());
+        self.deps.event(about, Reason::DriftRepaired, action, note, related.clone());
         let now = self.now();
         let fights = self.state().fights.repaired(&format!("{kind} {name}"), drifted, now);
         for fight in fights {

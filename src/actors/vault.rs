@@ -1,19 +1,25 @@
 //! The DittoFS accounts of one server, as Secrets: what AdapterPoller's session loads and stores.
 //!
 //! Writes `<cr>-operator-credentials` and nothing else; reads that and the administrator's Secret. Values go from
-//! Secret to session and back, and nowhere else.
+//! Secret to session and back, and nowhere else. What somebody else does to that Secret and the session sets right is told
+//! by the names of its keys; a password that somebody puts there counts, and is not set back.
 
+use std::collections::BTreeSet;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rand::Rng as _;
 use serde_json::Value;
 
 use super::Deps;
+use super::messages::CauseKind;
+use super::upkeep::{Rest, Upkeep};
 use crate::build::{CredentialValues, credentials_secret};
-use crate::cluster::{CrRef, Kind, Reason};
+use crate::cluster::{CrRef, FIELD_MANAGER, Kind, Reason};
 use crate::dittofs::{ACCOUNT_NAME, AdminAccount, Credentials, Sensitive, Vault, VaultError};
+use crate::reconcile::drift::{Drifted, drift};
 use crate::reconcile::{ValidatedServer, owned_by, secret_bytes};
 
 /// Length of a generated password.
@@ -24,27 +30,85 @@ pub struct SecretVault {
     deps: Arc<Deps>,
     server: Arc<ValidatedServer>,
     known: KnownSecret,
+    upkeep: Option<Upkeep>,
 }
 
-/// The credentials Secret as the session knows it, None when there was none; kept from poll to poll. As text, which takes
-/// a quarter of the tree's memory.
-pub type KnownSecret = Arc<Mutex<Option<Box<[u8]>>>>;
+/// The credentials Secret as the session knows it; kept from poll to poll.
+pub type KnownSecret = Arc<Mutex<Known>>;
+
+/// See [`KnownSecret`].
+#[derive(Default)]
+pub struct Known {
+    /// None when there was none. As text, which takes a quarter of the tree's memory.
+    text: Option<Box<[u8]>>,
+    /// Its keys that are not as this process had seen or stored them, until it stores them again.
+    edited: BTreeSet<String>,
+}
 
 impl SecretVault {
     /// The vault of `server`.
     pub fn new(deps: Arc<Deps>, server: Arc<ValidatedServer>, known: KnownSecret) -> Self {
-        Self { deps, server, known }
+        Self { deps, server, known, upkeep: None }
+    }
+
+    /// The same, which tells what it sets right.
+    #[must_use]
+    pub fn kept(mut self, upkeep: Upkeep) -> Self {
+        self.upkeep = Some(upkeep);
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The Secret was read: what differs from what was known somebody has changed.
+    fn found(&self, secret: Option<&Value>) {
+        let before = self.known();
+        let keys = |secret: &Value| secret["data"].as_object().cloned().unwrap_or_default();
+        if let (Some(before), Some(now)) = (&before, secret) {
+            let (before, now) = (keys(before), keys(now));
+            let edited = before.keys().chain(now.keys()).filter(|key| before.get(*key) != now.get(*key));
+            self.lock().edited.extend(edited.cloned());
+        }
+        self.know(secret);
     }
 
     fn know(&self, secret: Option<&Value>) {
         let text = secret.map(|secret| secret.to_string().into_bytes().into_boxed_slice());
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        self.lock().text = text;
+        if let (Some(_), Some(upkeep)) = (secret, &self.upkeep) {
+            upkeep.saw(Kind::Secret, &self.server.names().credentials_secret());
+        }
     }
 
     /// It was made from a tree, so it reads.
     fn known(&self) -> Option<Value> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        serde_json::from_slice(known.as_deref()?).ok()
+        serde_json::from_slice(self.lock().text.as_deref()?).ok()
+    }
+
+    /// Which keys that somebody else changed this write sets back. Tokens that are merely new are none of them.
+    fn drifted(&self, live: &Value, next: &Value) -> Drifted {
+        let mut drifted = drift(live, next, FIELD_MANAGER, true);
+        let known = self.lock();
+        let all = drifted.fields.len();
+        drifted.fields.retain(|drift| drift.field.strip_prefix("data.").is_some_and(|key| known.edited.contains(key)));
+        drifted.entirely &= drifted.fields.len() == all;
+        drifted
+    }
+
+    /// How long what somebody does again and again is left before it is set right once more.
+    fn rest(&self, drifted: &Drifted) -> Result<(), Resting> {
+        let name = self.server.names().credentials_secret();
+        let rest = self.upkeep.as_ref().and_then(|u| u.rest(Kind::Secret, &name, drifted, CauseKind::SecretChanged));
+        rest.map_or(Ok(()), |Rest { why, .. }| Err(Resting(why)))
+    }
+
+    fn repaired(&self, drifted: &Drifted) {
+        let about = CrRef { key: self.server.key.clone(), uid: self.server.uid.clone() };
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.repaired(&about, Kind::Secret, &self.server.names().credentials_secret(), drifted, "");
+        }
     }
 
     async fn read(&self, name: &str) -> Result<Option<Value>, VaultError> {
@@ -70,6 +134,11 @@ impl SecretVault {
 #[derive(Debug, thiserror::Error)]
 #[error("it belongs to somebody else; rename or remove it")]
 struct NotOurs;
+
+/// Somebody deletes or edits the Secret again and again: it is met ever more slowly.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Resting(String);
 
 /// Somebody edited the Secret after the session loaded it; theirs counts, and is loaded before anything is stored.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +175,16 @@ impl Vault for SecretVault {
     }
 
     async fn load(&self) -> Result<Option<Credentials>, VaultError> {
-        let found = self.own(&self.server.names().credentials_secret()).await?;
-        self.know(found.as_ref());
+        let name = self.server.names().credentials_secret();
+        let found = self.own(&name).await?;
+        if found.is_none()
+            && let Some(upkeep) = &self.upkeep
+        {
+            // Meanwhile the server is asked with the token at hand.
+            let resting = self.rest(&upkeep.missing(Kind::Secret, &name));
+            resting.map_err(|rest| VaultError::Away { secret: name, source: Box::new(rest) })?;
+        }
+        self.found(found.as_ref());
         let Some(secret) = found else { return Ok(None) };
         let text = |key: &str| secret_text(&secret, key).filter(|text| !text.is_empty());
         if crate::fault::on("secret-in-log") {
@@ -143,8 +220,11 @@ impl Vault for SecretVault {
         let failed = |source: Box<dyn Error + Send + Sync>| VaultError::Write { secret: name.clone(), source };
         let namespace = &self.server.key.namespace;
         // Whoever changed the Secret since it was loaded makes this a conflict: theirs is loaded first.
-        let stored = match self.known() {
-            None => self.deps.cluster.create(Kind::Secret, namespace, &desired).await,
+        let (stored, drifted) = match self.known() {
+            None => {
+                let missing = self.upkeep.as_ref().map(|upkeep| upkeep.missing(Kind::Secret, &name));
+                (self.deps.cluster.create(Kind::Secret, namespace, &desired).await, missing.unwrap_or_default())
+            }
             Some(live) => {
                 // From the JSON as read: labels, annotations and further keys that others put there stay.
                 let mut next = live.clone();
@@ -158,11 +238,15 @@ impl Vault for SecretVault {
                 if next == live {
                     return Ok(());
                 }
-                self.deps.cluster.replace(Kind::Secret, namespace, &name, &next).await
+                let drifted = self.drifted(&live, &next);
+                self.rest(&drifted).map_err(|rest| failed(Box::new(rest)))?;
+                (self.deps.cluster.replace(Kind::Secret, namespace, &name, &next).await, drifted)
             }
         };
         match stored {
             Ok(stored) => {
+                self.repaired(&drifted);
+                mem::take(&mut self.lock().edited);
                 self.know(Some(&stored));
                 Ok(())
             }

@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use self::send::{JSON, JSON_PATCH, MERGE_PATCH, Verb};
 use super::error::{KubeError, Operation};
 use super::kind::Kind;
+use crate::build::MANAGED_BY;
 use crate::reconcile::{ServerKey, meta};
 use crate::telemetry::metrics::Metrics;
 
 /// `fieldManager` of every write.
-pub const FIELD_MANAGER: &str = "dittofs-operator";
+pub const FIELD_MANAGER: &str = MANAGED_BY;
 
 /// What became of a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

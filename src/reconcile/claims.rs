@@ -3,8 +3,12 @@
 //! Owns every decision about claims. They are never made here (the StatefulSet's controller does that) and never
 //! deleted. A claim is ours by its name, by the labels that the controller gives it, and because the StatefulSet, which
 //! is ours, has a template of that name. Its size is only ever asked to be more than it has: a wish that grew is asked
-//! for; one that was taken back before the volume grew lowers what the claim asks for, as far as Kubernetes lets it.
+//! for; one that was taken back before the volume grew lowers what the claim asks for, as far as Kubernetes lets it, when
+//! nobody but us had asked for that ([`wished_by_other`]).
 
+mod askers;
+
+pub use askers::wished_by_other;
 use serde_json::{Map, Value, json};
 
 use super::{Names, ValidatedServer, is_being_deleted, meta};
@@ -125,7 +129,8 @@ pub enum Standing {
     Unbound,
     /// It has what is wanted.
     Fits,
-    /// It is to be asked for another size.
+    /// It is to be asked for another size; for less than it asks for now only when that is a wish of ours
+    /// ([`wished_by_other`]).
     Ask {
         /// The size that it has.
         has: String,
@@ -188,6 +193,12 @@ pub fn standing(claim: &Value, wanted: &str) -> Standing {
 }
 
 fn growing(claim: &Value, has: &str, asks: &str) -> Standing {
+    let (how, failed) = progress(claim);
+    Standing::Growing { has: has.to_owned(), asks: asks.to_owned(), how, failed }
+}
+
+/// What the driver of a claim that was asked to grow says of that, and whether it says that it failed.
+pub fn progress(claim: &Value) -> (String, bool) {
     let conditions = claim.pointer("/status/conditions").and_then(Value::as_array);
     let said = |kinds: &[&str]| {
         let mut conditions = conditions.into_iter().flatten();
@@ -201,7 +212,7 @@ fn growing(claim: &Value, has: &str, asks: &str) -> Standing {
     };
     let failed = said(&FAILED);
     let how = failed.clone().or_else(|| said(&UNDER_WAY)).unwrap_or_else(|| "its driver has not begun".to_owned());
-    Standing::Growing { has: has.to_owned(), asks: asks.to_owned(), how, failed: failed.is_some() }
+    (how, failed.is_some())
 }
 
 /// The size of a claim that has a volume.

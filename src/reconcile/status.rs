@@ -89,11 +89,13 @@ pub struct PortsFact {
     pub problem: Option<String>,
 }
 
-/// Which claims PortReconciler cannot let grow, and why.
+/// Which claims PortReconciler cannot let grow, and why; and which it leaves as somebody else wished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VolumesFact {
-    /// By claim.
+    /// By claim: why.
     pub refused: BTreeMap<&'static str, String>,
+    /// By claim that asks for more than the spec does and is not ours to take back: the name of who asked.
+    pub left: BTreeMap<&'static str, String>,
 }
 
 /// What ServiceReconciler last did.

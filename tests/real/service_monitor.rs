@@ -107,6 +107,13 @@ async fn a_service_monitor_comes_with_its_kind_follows_the_spec_and_goes() {
         .await;
     assert_eq!(uid(&kept), uid(&monitor), "changed in place");
     assert_eq!(kept["spec"]["endpoints"][0]["honorLabels"], true, "what others set besides stays");
+    bed.wait_event_once("DriftRepaired", "ServiceMonitor files-metrics: set back spec.endpoints").await;
+    bed.world.namespace().delete(resources::SERVICE_MONITORS, "files-metrics").await.expect("deleted");
+    bed.wait_object(resources::SERVICE_MONITORS, "files-metrics", "to be made again", |now| {
+        if uid(now) == uid(&monitor) { Err("the old one".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    bed.wait_event_once("DriftRepaired", "ServiceMonitor files-metrics was deleted by somebody").await;
 
     // What the endpoint asks for is named, never told.
     bed.world.namespace().secret("scrape", &[("scrape-token", "the-token-of-the-scraper")]).await.expect("a Secret");

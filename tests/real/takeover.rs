@@ -14,11 +14,11 @@ use crate::look::uid;
 use crate::support::{Bed, SOON};
 
 /// What the Go operator leaves.
-const OBJECTS: &str = include_str!("../fixtures/go-operator/objects.yaml");
+pub(crate) const OBJECTS: &str = include_str!("../fixtures/go-operator/objects.yaml");
 pub(crate) const JWT: &str = "a-signing-key-of-thirty-two-characters-or-more";
 pub(crate) const PASSWORD: &str = "the-first-password-of-the-old-days";
 
-fn resource_of(object: &Value) -> Resource {
+pub(crate) fn resource_of(object: &Value) -> Resource {
     match object["kind"].as_str().unwrap_or_default() {
         "ConfigMap" => resources::CONFIG_MAPS,
         "Service" => resources::SERVICES,
@@ -29,7 +29,7 @@ fn resource_of(object: &Value) -> Resource {
 }
 
 /// The CR as it is stored after the Go operator's CRD has filled in its defaults.
-fn stored_cr() -> Value {
+pub(crate) fn stored_cr() -> Value {
     json!({
         "metadata": {"name": "files", "finalizers": ["dittofs.dittofs.com/finalizer"]},
         "spec": {
@@ -53,7 +53,7 @@ fn stored_cr() -> Value {
 }
 
 /// A namespace as the Go operator leaves it, with its pod running.
-async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
+pub(crate) async fn left_behind(bed: &Bed) -> BTreeMap<(String, String), Value> {
     left_behind_with(bed, &json!({})).await
 }
 

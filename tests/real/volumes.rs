@@ -147,6 +147,10 @@ async fn a_size_typed_too_large_is_taken_back_while_nothing_has_grown_and_not_be
     driver(&bed, true, "").await;
     bed.world.apply_server("files", &sized("100Gi")).await.expect("larger");
     wait_asks(&bed, METADATA, "100Gi").await;
+    // One that was started since knows the wish for its own.
+    bed.world.operator().sigkill().await.expect("killed");
+    bed.world.operator().restart().await.expect("started");
+    bed.world.operator().wait_ready().await.expect("ready");
     bed.world.apply_server("files", &sized("2Gi")).await.expect("some of it taken back");
     wait_asks(&bed, METADATA, "2Gi").await;
     let why = refused(&bed, &sized("1000Mi")).await;
@@ -179,14 +183,24 @@ async fn nothing_else_of_storage_changes_and_a_volume_grown_by_hand_is_in_nobody
         assert!(why.contains(field) && why.contains("cannot change after creation"), "{why}");
     }
     let larger = json!({"spec": {"resources": {"requests": {"storage": "5Gi"}}}});
-    // Paused, since the operator takes a wish for more than the spec's back until the claim has grown.
-    let pause = |on: Value| json!({"metadata": {"annotations": {"dittofs.io/paused": on}}});
     let namespace = bed.world.namespace();
-    namespace.patch(resources::SERVERS, "files", &pause(json!("true"))).await.expect("paused");
-    bed.wait_message("files", "Paused", "True", "").await;
-    namespace.patch(resources::CLAIMS, METADATA, &larger).await.expect("grown by hand");
+    driver(&bed, true, "Resizing").await;
+    namespace.patch(resources::CLAIMS, METADATA, &larger).await.expect("asked for by hand");
+    // Left as it is while the driver has not grown it, and said with who asked; the server is ready all the same.
+    let words = "claim metadata was asked by";
+    bed.wait_message("files", "VolumesReady", "True", words).await;
+    bed.wait_message("files", "VolumesReady", "True", "to grow from 1Gi to 5Gi (Resizing").await;
+    bed.wait_polls("files", 3).await;
+    assert_eq!(asks(&bed.get(resources::CLAIMS, METADATA).await), "5Gi");
+    // A new operator knows that from the claim alone.
+    bed.world.operator().sigkill().await.expect("killed");
+    bed.world.operator().restart().await.expect("started");
+    bed.world.operator().wait_ready().await.expect("ready");
+    bed.wait_polls("files", 3).await;
+    bed.wait_message("files", "VolumesReady", "True", words).await;
+    assert_eq!(asks(&bed.get(resources::CLAIMS, METADATA).await), "5Gi");
+    driver(&bed, false, "").await;
     wait_volume(&bed, "metadata", "5Gi").await;
-    namespace.patch(resources::SERVERS, "files", &pause(Value::Null)).await.expect("no longer paused");
     bed.wait_condition("files", "VolumesReady", "True", "VolumeLarger").await;
     bed.world.wait_ready("files").await.expect("ready all the same");
     // The status is written, and another size grows, while the spec says less than there is.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::{AdapterPoller, Settings};
+use crate::actors::done::report_fights;
 use crate::actors::inspect::{Inspect, failing};
 use crate::actors::messages::{AdaptersObserved, Cause, CauseKind, Fact, Report, Role};
 use crate::dittofs::Poll;
@@ -35,6 +36,12 @@ impl AdapterPoller {
         }
         self.told(PollFact::Answered);
         diff
+    }
+
+    /// What somebody does to the credentials Secret again and again.
+    pub(super) fn tell_fights(&mut self) {
+        let fights = self.upkeep.fought();
+        report_fights(&self.peers.status, &self.deps.metrics, Role::AdapterPoller, fights, &mut self.fought);
     }
 
     /// The running adapters, and how many Services have to follow the news.

@@ -3,7 +3,9 @@
 //! What to ask is decided in [`crate::reconcile::claims`]. The watch's cache answers for the common case, in which nothing
 //! is to be asked; a claim is read before it is written, and written only as it was read (uid and resourceVersion).
 //! Before a claim is asked to grow its StorageClass is looked at; what is refused is remembered, told once, and tried again
-//! only when the server changes or everything is looked at anew. Neither the StatefulSet nor a pod is touched.
+//! only when the server changes or everything is looked at anew. What a claim asks for beyond the spec is taken back only
+//! when we asked for it ourselves, which the claim as read tells; what somebody else asked for is left, and said. Neither
+//! the StatefulSet nor a pod is touched.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +16,14 @@ use super::{ATTEMPTS, PAUSE, Run};
 use crate::actors::done::retry;
 use crate::actors::messages::CauseKind;
 use crate::backoff::Backoff;
-use crate::cluster::{CrRef, Kind, KubeError, Reason};
+use crate::cluster::{CrRef, FIELD_MANAGER, Kind, KubeError, Reason};
 use crate::reconcile::claims::{self, Standing, Wish, foreign, has_pod, standing, wishes};
 use crate::reconcile::status::VolumesFact;
-use crate::reconcile::{ValidatedServer, owned_by};
+use crate::reconcile::{ValidatedServer, meta, owned_by};
 use crate::telemetry::trace::failed;
+
+/// Field of the metadata that changes with every write.
+const VERSION: &str = "resourceVersion";
 
 /// What is remembered of the claims from run to run.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +32,26 @@ pub(super) struct Volumes {
     refused: BTreeMap<&'static str, (String, String)>,
     /// By claim: the size that it had.
     sizes: BTreeMap<&'static str, String>,
+    /// By claim that is left as somebody else wished.
+    left: BTreeMap<&'static str, Left>,
+}
+
+/// A claim that somebody else asked for more than the spec does.
+#[derive(Clone, Debug)]
+struct Left {
+    /// The version of the claim that told so: as long as it is this one, nobody has to read it again.
+    version: String,
+    /// Who asked.
+    by: String,
 }
 
 impl Volumes {
     /// What StatusReporter is told.
     pub(super) fn fact(&self) -> VolumesFact {
-        VolumesFact { refused: self.refused.iter().map(|(claim, (_, why))| (*claim, why.clone())).collect() }
+        VolumesFact {
+            refused: self.refused.iter().map(|(claim, (_, why))| (*claim, why.clone())).collect(),
+            left: self.left.iter().map(|(claim, left)| (*claim, left.by.clone())).collect(),
+        }
     }
 }
 
@@ -42,6 +61,8 @@ enum Asked {
     Well,
     /// It cannot be had as things are: the size, and why.
     Refused(String, String),
+    /// Somebody else asked it for more.
+    Left(Left),
 }
 
 impl Run {
@@ -64,7 +85,15 @@ impl Run {
             if let Some(size) = cached.as_deref().and_then(claims::size_of) {
                 after.sizes.insert(claim, size.to_owned());
             }
+            let left = before.left.get(claim);
             let to = match cached.as_deref().map(|claim| standing(claim, &wish.size)) {
+                Some(Standing::Ask { grows: false, .. })
+                    if left.map(|left| left.version.as_str())
+                        == cached.as_deref().map(|known| meta(known, VERSION)) =>
+                {
+                    after.left.extend(left.map(|left| (claim, left.clone())));
+                    continue;
+                }
                 Some(Standing::Ask { to, .. }) => to,
                 Some(Standing::Growing { has, asks, how, failed: true }) => {
                     let note = format!(
@@ -87,6 +116,12 @@ impl Run {
             };
             match asked {
                 Ok(Asked::Well) => {}
+                Ok(Asked::Left(found)) => {
+                    if left.map(|left| &left.by) != Some(&found.by) {
+                        self.leaves(wish, &found.by);
+                    }
+                    after.left.insert(claim, found);
+                }
                 Ok(Asked::Refused(size, why)) => {
                     self.cannot(server, wish, &why);
                     after.refused.insert(claim, (size, why));
@@ -145,6 +180,12 @@ impl Run {
         }
     }
 
+    /// Tells that somebody else asked a claim for more than the spec does.
+    fn leaves(&self, wish: &Wish, by: &str) {
+        let (namespace, name, size) = (&self.key.namespace, &self.key.name, &wish.size);
+        info!(namespace, name, claim = wish.name, spec = size, by, "a claim is left as somebody else asked for it");
+    }
+
     fn about(&self, server: &ValidatedServer) -> CrRef {
         CrRef { key: self.key.clone(), uid: server.uid.clone() }
     }
@@ -161,6 +202,9 @@ impl Run {
                 return Ok(Asked::Refused(wish.size.clone(), foreign(&self.key.name)));
             }
             let Standing::Ask { has, asks, to, grows } = standing(&claim, &wish.size) else { return Ok(Asked::Well) };
+            if !grows && let Some(by) = claims::wished_by_other(&claim, FIELD_MANAGER) {
+                return Ok(Asked::Left(Left { version: meta(&claim, VERSION).to_owned(), by }));
+            }
             if grows && let Some(why) = self.class_refuses(&claim).await? {
                 return Ok(Asked::Refused(to, why));
             }

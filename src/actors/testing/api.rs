@@ -13,8 +13,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::cluster::Kind;
 use crate::cluster::scripted::{Asked, Reply, Server, failure};
+use crate::cluster::{Kind, NOTE_ANNOTATION};
 use crate::reconcile::meta;
 
 /// Every test's namespace.
@@ -155,10 +155,14 @@ impl Api {
         asked.iter().filter(|asked| asked.method == Method::GET && asked.path.ends_with("/events")).count()
     }
 
-    /// Reason and note of every event, in order.
+    /// Reason and note of every event, in order; of one that counts a former one up the newest note.
     pub(crate) fn events(&self) -> Vec<(String, String)> {
-        let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
-        lock(&self.store).events.iter().map(|event| (text(event, "reason"), text(event, "note"))).collect()
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let note = |event: &Value| match text(&event["note"]) {
+            first if first.is_empty() => text(&event["metadata"]["annotations"][NOTE_ANNOTATION]),
+            first => first,
+        };
+        lock(&self.store).events.iter().map(|event| (text(&event["reason"]), note(event))).collect()
     }
 
     /// Says why the StatefulSet of this uid has no pod, as its controller does, at this time (RFC 3339).
@@ -361,6 +365,9 @@ impl Store {
                 }
                 let mut object = stored;
                 object["spec"]["resources"]["requests"] = asked.body["spec"]["resources"]["requests"].clone();
+                let manager = asked.query.strip_prefix("fieldManager=").unwrap_or_default();
+                object["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Update",
+                    "fieldsV1": {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}}]);
                 Reply::Json(200, self.update(kind, object))
             }
             ("PATCH", false) if asked.content_type == "application/json-patch+json" => {

@@ -69,7 +69,7 @@ fn asks(bench: &Bench, name: &str) -> String {
 fn refused(bench: &Bench) -> BTreeMap<&'static str, String> {
     let facts = bench.status.facts();
     let found = facts.into_iter().rev().find_map(|fact| match fact {
-        Fact::Volumes(VolumesFact { refused }) => Some(refused),
+        Fact::Volumes(VolumesFact { refused, .. }) => Some(refused),
         _ => None,
     });
     found.expect("a fact about volumes")
@@ -148,6 +148,67 @@ fn a_wish_that_is_taken_back_lowers_what_is_asked_for_and_never_below_what_is_th
         pass(5.0).await;
         assert_eq!(bench.api.writes().len(), writes);
     });
+}
+
+/// As somebody's `kubectl patch pvc`, under the name of its field manager.
+fn asked_by(bench: &Bench, manager: &str, size: &str) {
+    resized(bench, |claim| {
+        claim["spec"]["resources"]["requests"]["storage"] = json!(size);
+        claim["metadata"]["managedFields"] = json!([{"manager": manager, "operation": "Update",
+            "fieldsV1": {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}}]);
+    });
+}
+
+/// Which claims are left to whom, as was told last.
+fn left(bench: &Bench) -> BTreeMap<&'static str, String> {
+    let facts = bench.status.facts();
+    let found = facts.into_iter().rev().find_map(|fact| match fact {
+        Fact::Volumes(VolumesFact { left, .. }) => Some(left),
+        _ => None,
+    });
+    found.expect("a fact about volumes")
+}
+
+#[test]
+fn what_somebody_asked_the_claim_for_by_hand_is_left_and_said_and_the_claim_is_read_once_for_it() {
+    run(async {
+        let (bench, address) = with_claims().await;
+        asked_by(&bench, "kubectl-patch", "5Gi");
+        for _ in 0..10 {
+            address.do_send(poke(CauseKind::ObjectChanged));
+            pass(1.0).await;
+        }
+        address.do_send(poke(CauseKind::Resync));
+        pass(1.0).await;
+        assert_eq!(bench.api.count("PATCH PersistentVolumeClaim"), 0);
+        assert_eq!(bench.api.count("GET PersistentVolumeClaim"), 1, "that version was read");
+        assert_eq!(left(&bench), [("metadata", "kubectl-patch".to_owned())].into());
+        // Another size of theirs is looked at again; more than that is asked for, and is ours from then on.
+        asked_by(&bench, "kubectl-edit", "6Gi");
+        address.do_send(poke(CauseKind::ObjectChanged));
+        pass(1.0).await;
+        assert_eq!(left(&bench), [("metadata", "kubectl-edit".to_owned())].into());
+        wish(&bench, &address, "8Gi").await;
+        assert_eq!((asks(&bench, "metadata-files-0"), left(&bench)), ("8Gi".to_owned(), BTreeMap::new()));
+        bench.sync();
+        wish(&bench, &address, "2Gi").await;
+        assert_eq!(asks(&bench, "metadata-files-0"), "2Gi", "a wish of our own is taken back");
+    });
+}
+
+#[test]
+fn whose_wish_it_is_a_new_operator_reads_in_the_claim() {
+    for (manager, after) in [("dittofs-operator", "1025Mi"), ("manager", "5Gi")] {
+        run(async move {
+            let (bench, address) = at_rest().await;
+            class(&bench, true);
+            bench.api.put(Kind::Claim, claim("metadata-files-0", "1Gi"));
+            asked_by(&bench, manager, "5Gi");
+            address.do_send(poke(CauseKind::ObjectChanged));
+            pass(1.0).await;
+            assert_eq!(asks(&bench, "metadata-files-0"), after, "{manager}");
+        });
+    }
 }
 
 #[test]

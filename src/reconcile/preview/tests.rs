@@ -412,6 +412,16 @@ fn claims_that_would_grow_are_told_and_those_that_cannot_too() {
     failing.claims[0]["status"]["conditions"] = json!([{"type": "ControllerResizeError", "status": "True"}]);
     assert_eq!(actions(&seen(&server, &failing)), [(KIND, NAME, Action::Blocked)]);
 
+    // A wish that is taken back: ours is, somebody else's is left.
+    let mut grown = live.clone();
+    grown.classes.clear();
+    grown.claims[0]["spec"] = json!({"storageClassName": "", "resources": {"requests": {"storage": "90Gi"}}});
+    for (manager, expected) in [("dittofs-operator", vec![(KIND, NAME, Action::Update)]), ("kubectl", vec![])] {
+        let fields = json!({"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}});
+        grown.claims[0]["metadata"]["managedFields"] = json!([{"manager": manager, "fieldsV1": fields}]);
+        assert_eq!(actions(&seen(&server, &grown)), expected, "{manager}");
+    }
+
     let mut foreign = live.clone();
     foreign.claims[0]["metadata"]["labels"] = json!({});
     assert!(change(&seen(&server, &foreign), NAME).what[0].contains("does not carry the labels"));

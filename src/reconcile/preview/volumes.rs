@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Action, Live, Preview};
+use crate::build::MANAGED_BY;
 use crate::reconcile::claims::{self, Standing, Wish, standing, wishes};
 use crate::reconcile::{ValidatedServer, meta, owned_by};
 
@@ -33,6 +34,8 @@ fn asked(
         return differs.then(|| (Action::Blocked, claims::foreign(&server.key.name)));
     }
     match standing(claim, &wish.size) {
+        // What somebody else asked it for is left.
+        Standing::Ask { grows: false, .. } if claims::wished_by_other(claim, MANAGED_BY).is_some() => None,
         Standing::Ask { has, asks, to, grows } => {
             let refused = match claims::class_name(claim) {
                 _ if !grows => None,

@@ -80,7 +80,12 @@ pub const ROWS: &[Row] = &[
         "the message names each with what to do instead",
     ),
     row("VolumesReady", "VolumesAsSpecified", "Every claim has the size that `spec.storage` asks for.", ""),
-    row("VolumesReady", "VolumeLarger", "A claim has more than `spec.storage` says; no volume shrinks.", ""),
+    row(
+        "VolumesReady",
+        "VolumeLarger",
+        "A claim has more than `spec.storage` says, and no volume shrinks; or somebody else asked it for more, which is left.",
+        "",
+    ),
     row("VolumesReady", "VolumeExpanding", "A claim grows; the message says how far it is.", ""),
     row(
         "VolumesReady",

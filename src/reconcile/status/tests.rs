@@ -444,8 +444,30 @@ fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
     assert_eq!((status.as_str(), reason.as_str()), ("True", "VolumeLarger"));
     assert!(message.contains("50Gi, more than spec.storage.metadataSize (10Gi)"), "{message}");
 
+    // Somebody asked the claim for more; until it is known who, what was said stands.
+    let by_hand = with("50Gi", "10Gi");
+    let before = standing(&healthy()).4;
+    let (_, status, reason, _, _) = standing(&by_hand.clone().with(|w| w.previous = Some(before)));
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "VolumesAsSpecified"));
+    let left = [("metadata", "kubectl-patch".to_owned())];
+    let known = by_hand.with(|w| w.volumes = Some(VolumesFact { left: left.into(), ..VolumesFact::default() }));
+    let (_, status, reason, message, whole) = standing(&known);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "VolumeLarger"));
+    for words in
+        ["asked by kubectl-patch to grow from 10Gi to 50Gi (its driver", "metadataSize (10Gi)", "set 50Gi there"]
+    {
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(condition_of(&whole, "Ready")["status"], "True");
+    // Said of what was; what the spec asks for now is another matter.
+    let (_, _, reason, message, _) = standing(&known.with(|w| {
+        w.server.as_mut().unwrap().storage.metadata = "90Gi".into();
+    }));
+    assert_eq!(reason, "VolumeExpanding", "{message}");
+
     let refused = with("5Gi", "5Gi").with(|w| {
-        w.volumes = Some(VolumesFact { refused: [("metadata", "no class".to_owned())].into() });
+        w.volumes =
+            Some(VolumesFact { refused: [("metadata", "no class".to_owned())].into(), ..VolumesFact::default() });
     });
     let (_, status, reason, message, whole) = standing(&refused);
     assert_eq!(

@@ -56,18 +56,26 @@ pub(super) fn condition(seen: &Observed<'_>) -> Condition {
             continue;
         }
         let Some(claim) = claim else { continue };
-        match standing(claim, &wish.size) {
-            Standing::Unbound | Standing::Fits => {}
-            // Whether it can be asked is not known before PortReconciler has tried.
-            Standing::Ask { .. } if seen.volumes.is_none() => return unknown(),
-            Standing::Ask { has, to, .. } => growing.push(format!("claim {name} grows from {has} to {to}")),
-            Standing::Growing { has, asks, how, failed: false } => {
+        let left = seen.volumes.and_then(|volumes| volumes.left.get(name));
+        match (standing(claim, &wish.size), left) {
+            (Standing::Unbound | Standing::Fits, _) => {}
+            (Standing::Ask { has, asks, grows: false, .. }, Some(by)) => larger.push(format!(
+                "claim {name} was asked by {by} to grow from {has} to {asks} ({}), more than spec.storage.{} ({}), and is \
+                 left so; set {asks} there, or ask the claim for less yourself",
+                claims::progress(claim).0,
+                wish.volume.field(),
+                wish.size
+            )),
+            // Whether it can be asked is not known before PortReconciler has tried; nor is who asked for more.
+            (Standing::Ask { grows, .. }, _) if !grows || seen.volumes.is_none() => return unknown(),
+            (Standing::Ask { has, to, .. }, _) => growing.push(format!("claim {name} grows from {has} to {to}")),
+            (Standing::Growing { has, asks, how, failed: false }, _) => {
                 growing.push(format!("claim {name} grows from {has} to {asks} ({how})"));
             }
-            Standing::Growing { has, asks, how, failed: true } => {
+            (Standing::Growing { has, asks, how, failed: true }, _) => {
                 failed.push(format!("claim {name} does not grow from {has} to {asks} ({how})"));
             }
-            Standing::Larger { size } => larger.push(format!(
+            (Standing::Larger { size }, _) => larger.push(format!(
                 "claim {name} has or asks for {size}, more than spec.storage.{} ({}); a volume cannot shrink, set {size} there",
                 wish.volume.field(),
                 wish.size

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use dittofs_testbed::dittofs::{Mode, Record, Role, Scope};
+use dittofs_testbed::dittofs::{Mode, Record, Role as Account, Scope};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::{ADMIN, Bed, CREDENTIALS};
-use crate::actors::messages::CredentialsTouched;
+use crate::actors::messages::{CredentialsTouched, Fact, Role};
 use crate::actors::testing::api::Fault;
 use crate::actors::testing::{eventually, run_in_real_time};
 use crate::actors::vault::secret_text;
@@ -24,7 +24,7 @@ fn the_account_is_made_once_and_its_secret_is_written_when_something_changed_onl
         let bed = Bed::polling().await;
         let users = bed.server.users();
         let user = users.iter().find(|user| user.username == "k8s-operator").expect("the account");
-        assert_eq!(user.role, Role::Operator);
+        assert_eq!(user.role, Account::Operator);
         assert_eq!(text(&bed, "username"), "k8s-operator");
         assert_eq!(text(&bed, "password").len(), 32);
         let secret = bed.bench.api.get(Kind::Secret, CREDENTIALS);
@@ -197,5 +197,87 @@ fn a_credentials_secret_of_somebody_else_is_left_alone_and_reported() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(bed.bench.api.get(Kind::Secret, CREDENTIALS), foreign);
         assert_eq!(bed.observations(), 0);
+    });
+}
+
+/// As somebody's `kubectl edit` of one key.
+fn edited(bed: &Bed, key: &str, value: Option<&str>) {
+    bed.bench.api.change(Kind::Secret, CREDENTIALS, |secret| {
+        // What is taken out has no owner any more.
+        let mut fields = json!({});
+        if let Some(value) = value {
+            secret["data"][key] = json!(BASE64_STANDARD.encode(value));
+            fields = json!({"f:data": {(format!("f:{key}")): {}}});
+        } else {
+            secret["data"].as_object_mut().expect("data").remove(key);
+        }
+        secret["metadata"]["managedFields"] =
+            json!([{"manager": "kubectl-edit", "operation": "Update", "fieldsV1": fields}]);
+    });
+    bed.address.do_send(CredentialsTouched);
+}
+
+fn repairs(bed: &Bed) -> Vec<String> {
+    let events = bed.bench.api.events().into_iter();
+    events.filter(|(reason, _)| reason == "DriftRepaired").map(|(_, note)| note).collect()
+}
+
+#[test]
+fn a_credentials_secret_that_somebody_deletes_or_edits_is_set_right_and_told_by_the_names_of_its_keys() {
+    run_in_real_time(async {
+        let bed = Bed::polling().await;
+        bed.server.revoke_tokens();
+        bed.polls(2).await;
+        assert_eq!(repairs(&bed), [""; 0], "new tokens set nothing back");
+        let (url, token) = (text(&bed, "server-url"), text(&bed, "access-token"));
+
+        bed.bench.api.remove(Kind::Secret, CREDENTIALS);
+        bed.address.do_send(CredentialsTouched);
+        eventually("it is made again", || bed.bench.api.find(Kind::Secret, CREDENTIALS).is_some()).await;
+        eventually("it is told", || repairs(&bed).len() == 1).await;
+        assert_eq!(repairs(&bed), ["Secret files-operator-credentials was deleted by somebody, and was made again"]);
+        bed.polls(2).await;
+
+        edited(&bed, "server-url", Some("http://elsewhere.example"));
+        eventually("the URL is set back", || text(&bed, "server-url") == url).await;
+        eventually("it is told", || repairs(&bed).len() == 2).await;
+        assert_eq!(repairs(&bed)[1], "Secret files-operator-credentials: set back data.server-url (kubectl-edit)");
+        edited(&bed, "access-token", None);
+        eventually("a token is there again", || !text(&bed, "access-token").is_empty()).await;
+        eventually("it is told", || repairs(&bed).len() == 3).await;
+        assert!(repairs(&bed)[2].contains("data.access-token (somebody)"), "{:?}", repairs(&bed));
+        assert_ne!(text(&bed, "access-token"), token);
+        // A password of theirs counts: it is given to the account, and nothing is set back.
+        edited(&bed, "password", Some("a-password-of-my-own"));
+        bed.polls(3).await;
+        assert_eq!((text(&bed, "password").as_str(), repairs(&bed).len()), ("a-password-of-my-own", 3));
+        assert!(bed.answered());
+    });
+}
+
+#[test]
+fn who_deletes_the_credentials_again_and_again_is_met_more_slowly_and_the_server_is_watched_all_the_while() {
+    run_in_real_time(async {
+        let bed = Bed::polling().await;
+        for repaired in 1..=3 {
+            bed.bench.api.remove(Kind::Secret, CREDENTIALS);
+            bed.address.do_send(CredentialsTouched);
+            eventually("it is made again at once", || repairs(&bed).len() == repaired).await;
+            bed.polls(1).await;
+        }
+        bed.bench.api.remove(Kind::Secret, CREDENTIALS);
+        bed.address.do_send(CredentialsTouched);
+        bed.polls(2).await;
+        assert!(bed.bench.api.find(Kind::Secret, CREDENTIALS).is_none(), "it rests");
+        assert!(bed.answered(), "{:?}", bed.fact());
+        let fought = bed.status.facts().into_iter().rev().find_map(|fact| match fact {
+            Fact::Fought(Role::AdapterPoller, fights) => Some(fights),
+            _ => None,
+        });
+        let fought = fought.expect("a fact about a fight");
+        assert!(fought.len() == 1 && fought[0].contains("Secret files-operator-credentials"), "{fought:?}");
+        eventually("it is made again later", || bed.bench.api.find(Kind::Secret, CREDENTIALS).is_some()).await;
+        bed.polls(2).await;
+        assert!(bed.answered());
     });
 }

@@ -4,7 +4,7 @@
 
 use super::{Broken, GROUP, Promise, View, place, report};
 use crate::audit::entry::{Entry, Micros};
-use crate::audit::history::controller;
+use crate::audit::history::{controller, key_of, version_of};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,6 +160,21 @@ fn claim(view: &View<'_>, entry: &Entry, servers: &Servers<'_>, mut fail: impl F
     if !matches!((asks, has), (Some(asks), Some(has)) if asks > has) {
         fail("it is not asked for more than it has");
     }
+    let asked = size(&before["spec"]["resources"]["requests"]["storage"]);
+    if asks < asked && !asked_by_us(view, entry, asked) {
+        fail("what somebody else asked it for is taken back");
+    }
+}
+
+/// Whether the newest write before `entry` that changed what the claim asks for, to this many bytes, was the operator's.
+fn asked_by_us(view: &View<'_>, entry: &Entry, size: Option<u128>) -> bool {
+    let asks = |claim: &Value| claim["spec"]["resources"]["requests"]["storage"].as_str().and_then(bytes);
+    let Some(after) = entry.result().and_then(version_of) else { return true };
+    let states = view.history.states(&key_of(entry));
+    let before: Vec<_> = states.iter().filter(|state| state.version < after).collect();
+    // The first of those that go on asking for it to the end.
+    let since = before.iter().rev().take_while(|state| asks(state.object) == size).last();
+    since.is_some_and(|state| state.written && state.entry.user == view.facts.user)
 }
 
 /// Bytes of a size as Kubernetes writes it.
@@ -319,6 +334,27 @@ mod tests {
             }
         }
         assert!(judged(&foreign).contains(&S3), "of a StatefulSet that is not ours");
+    }
+
+    #[test]
+    fn only_what_the_operator_asked_a_claim_for_is_taken_back() {
+        for (user, fine) in [(None, true), (Some("somebody"), false)] {
+            let mut run = resized(|_, _| {});
+            if let Some(user) = user {
+                run.facts.entries.last_mut().unwrap().user = user.to_owned();
+            }
+            let mut claim = run.last_object();
+            // What its driver says in between changes nothing of that.
+            claim["metadata"]["resourceVersion"] = json!("7");
+            claim["status"]["conditions"] = json!([{"type": "Resizing"}]);
+            run.ours("patch", "persistentvolumeclaims", "metadata-files-0").at(3000).response(claim.clone());
+            run.facts.entries.last_mut().unwrap().user = "driver".to_owned();
+            claim["metadata"]["resourceVersion"] = json!("8");
+            claim["spec"]["resources"]["requests"]["storage"] = json!("11Gi");
+            let request = json!({"metadata": {"uid": "uid-claim"}});
+            run.ours("patch", "persistentvolumeclaims", "metadata-files-0").at(4000).request(request).response(claim);
+            assert_eq!(!judged(&run).contains(&S3), fine, "{user:?}");
+        }
     }
 
     #[test]

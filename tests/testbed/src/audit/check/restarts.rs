@@ -61,10 +61,15 @@ fn stateful_set(view: &View<'_>, key: &Key, states: &[State<'_>], broken: &mut V
     let mut running: Option<&Value> = None;
     // The template as the operator left it.
     let mut left: Option<&Value> = None;
+    // Made by another operator, or by hand: that one is taken over with its first change.
+    let made_by_other =
+        |state: &State<'_>| state.written && state.entry.verb == "create" && state.entry.user != view.facts.user;
+    let mut theirs = states.first().is_some_and(made_by_other);
     for pair in states.windows(2) {
         let (before, after) = (&pair[0], &pair[1]);
         if before.uid() != after.uid() {
             (since, running, left) = (after.entry.received, None, None);
+            theirs = made_by_other(after);
             continue;
         }
         let ours = after.written && after.entry.user == view.facts.user && after.entry.object.subresource.is_empty();
@@ -78,7 +83,8 @@ fn stateful_set(view: &View<'_>, key: &Key, states: &[State<'_>], broken: &mut V
                 let repaired = left.is_some_and(|left| core(left) != core(old));
                 let input = input_changed(view, key, since, after.entry.received)
                     || restart_asked(view, key, old, new, after.entry.received);
-                if !repaired && !input {
+                let taken_over = theirs && left.is_none();
+                if !repaired && !input && !taken_over {
                     fail(&format!(
                         "the pod template changed and no input did ({})",
                         difference(&core(old), &core(new))
@@ -197,6 +203,17 @@ mod tests {
         assert!(!judged(&run).contains(&S2));
         run.facts.pod_starts = Some(2);
         assert!(judged(&run).contains(&S2));
+    }
+
+    #[test]
+    fn what_another_operator_made_is_taken_over_with_one_change() {
+        let mut run = Run::new();
+        run.stateful_set("another", 10, |_| {}).at(1000);
+        run.facts.entries.last_mut().unwrap().verb = "create".to_owned();
+        run.stateful_set(OPERATOR, 11, hash("two")).at(5000);
+        assert!(!judged(&run).contains(&S2));
+        run.stateful_set(OPERATOR, 12, hash("three")).at(8000);
+        assert!(judged(&run).contains(&S2), "once");
     }
 
     #[test]
