@@ -4,6 +4,7 @@
 //! sends the hash; PortReconciler puts it on the pod template. A Secret that is missing or unreadable never changes the
 //! hash: it holds the last one.
 
+mod farewell;
 mod percona;
 mod secrets;
 
@@ -13,6 +14,7 @@ use actix::prelude::*;
 use serde_json::json;
 use tracing::{info, warn};
 
+use self::farewell::{Farewell, Tie};
 use self::secrets::Used;
 use super::Deps;
 use super::done::{Done, report_changes, report_fights};
@@ -45,6 +47,9 @@ pub struct ConfigHasher {
     fought: Vec<String>,
     /// The database of Percona's operator, as the last run found it.
     database: Option<DatabaseFact>,
+    tie: Tie,
+    /// The server is being deleted, and this waits for the next run.
+    farewell: Option<Farewell>,
     _lifeline: Lifeline,
 }
 
@@ -64,6 +69,8 @@ impl ConfigHasher {
             upkeep,
             fought: Vec::new(),
             database: None,
+            tie: Tie::default(),
+            farewell: None,
             _lifeline: lifeline,
         }
     }
@@ -82,7 +89,7 @@ impl ConfigHasher {
                 cause: Cause::here(CauseKind::ConfigHashed).to(&self.deps.metrics, Role::PortReconciler),
             });
         }
-        if self.database.is_some() {
+        if self.database.is_some() || self.tie == Tie::Loose {
             self.tell_database();
         }
         if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
@@ -166,6 +173,8 @@ impl Handler<Finished<Outcome>> for ConfigHasher {
 pub enum Outcome {
     /// Nothing is to be done for this server: gone, being deleted or invalid.
     Idle,
+    /// The server is being deleted, and was parted from its database.
+    Parted,
     /// Everything that is needed is there, or says what is missing.
     Hashed {
         /// `metadata.generation` of the spec that was hashed.
@@ -178,6 +187,8 @@ pub enum Outcome {
         config_map: Option<(String, String)>,
         /// The database of Percona's operator, when the server has one.
         database: Option<DatabaseFact>,
+        /// Whether a cluster is tied to the server.
+        tie: Tie,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
         /// What was written.
@@ -207,6 +218,8 @@ impl Worker for ConfigHasher {
             upkeep: self.upkeep.clone(),
             cause: cause.kind,
             foreign: None,
+            tie: self.tie,
+            farewell: self.farewell.take(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
@@ -217,7 +230,11 @@ impl Worker for ConfigHasher {
         self.tell_fights();
         match outcome {
             Outcome::Idle => Verdict::Settled,
-            Outcome::Hashed { generation, hash, fact, config_map, database, retry, done } => {
+            Outcome::Parted => {
+                self.tie = Tie::Loose;
+                Verdict::Settled
+            }
+            Outcome::Hashed { generation, hash, fact, config_map, database, tie, retry, done } => {
                 // A failure was reported in between: the siblings have to hear that it is over.
                 let healed = self.failed.take().is_some();
                 let changed = healed
@@ -229,11 +246,11 @@ impl Worker for ConfigHasher {
                 self.trace(done, changed);
                 // Nobody tells what becomes of the database: it is looked at again and again.
                 let again = database.as_ref().map(percona::look_again);
-                let before = std::mem::replace(&mut self.database, database);
+                let before = (std::mem::replace(&mut self.database, database), self.tie);
+                self.tie = tie;
                 if changed {
                     self.tell();
-                }
-                if before != self.database && (self.database.is_none() || !changed) {
+                } else if before != (self.database.clone(), tie) && (self.database.is_some() || tie == Tie::Loose) {
                     self.tell_database();
                 }
                 match again {
@@ -269,22 +286,19 @@ struct Run {
     cause: CauseKind,
     /// The ConfigMap's name, when it is somebody else's.
     foreign: Option<String>,
+    tie: Tie,
+    /// Who waits for the server to part with its database.
+    farewell: Option<Farewell>,
 }
 
 impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("config-hasher.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
-        let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         if spec.deleting {
-            return match self.part_with_database(&server).await {
-                Ok(()) => Outcome::Idle,
-                Err(error) => {
-                    let fact = ConfigFact::Failed { reason: "ConfigMapNotFound", text: error.to_string() };
-                    Outcome::Failed { fact, done: self.done }
-                }
-            };
+            return self.leave(&spec).await;
         }
+        let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         if crate::fault::on("foreign-namespace") {
             let _ = self.deps.cluster.get(Kind::Secret, "default", &server.names().jwt_secret()).await;
@@ -300,12 +314,17 @@ impl Run {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
-        let database = match &server.percona {
-            Some(wanted) => Some(self.keep_database(&about, &server, wanted).await),
-            None => None,
+        let mut retry = false;
+        let database = if let Some(wanted) = &server.percona {
+            self.tie = Tie::Bound;
+            Some(self.keep_database(&about, &server, wanted).await)
+        } else {
+            retry = self.let_go(&spec).await;
+            None
         };
         let waits = database.as_ref().is_some_and(|database| database.problem.is_some());
-        let Used { values, lacking, retry } = self.used(&server, read).await;
+        let Used { values, lacking, retry: unread } = self.used(&server, read).await;
+        retry |= unread;
         let generation = server.generation;
         let (hash, mut fact) = if lacking.is_empty() {
             let mut hash = hash_of(&server, &yaml, &values);
@@ -325,7 +344,7 @@ impl Run {
         if pause::was_refused() {
             fact = ConfigFact::Failed { reason: "Paused", text: "the server is paused".to_owned() };
         }
-        Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
+        Outcome::Hashed { generation, hash, fact, config_map, database, tie: self.tie, retry, done: self.done }
     }
 
     fn failed(self, about: &CrRef, fact: ConfigFact) -> Outcome {

@@ -9,7 +9,7 @@ use dittofs_testbed::operator::{Account, Rights};
 use serde_json::{Value, json};
 
 use crate::look::LATER;
-use crate::percona::{credentials, report_state};
+use crate::percona::{credentials, report as report_state};
 use crate::support::{Bed, OPERATOR};
 use crate::takeover::{JWT, PASSWORD, left_behind_with};
 

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::look::{container, hash, uid};
 use crate::support::Bed;
 
-const CLUSTERS: dittofs_testbed::cluster::Resource = resources::PERCONA_CLUSTERS;
+pub(crate) const CLUSTERS: dittofs_testbed::cluster::Resource = resources::PERCONA_CLUSTERS;
 
 /// What Percona's operator reports of a cluster.
-pub(crate) async fn report_state(bed: &Bed, cluster: &str, state: &str) {
+pub(crate) async fn report(bed: &Bed, cluster: &str, state: &str) {
     let namespace = bed.world.namespace();
     let status = json!({"status": {"state": state}});
     let patched = namespace.cluster().patch_subresource(CLUSTERS, namespace.name(), cluster, "status", &status).await;
@@ -29,12 +29,19 @@ pub(crate) async fn credentials(bed: &Bed, cluster: &str) {
     bed.world.namespace().secret(&format!("{cluster}-pguser-dittofs"), &data).await.expect("a Secret");
 }
 
+/// Makes the kind known.
+pub(crate) async fn install(cluster: &Cluster) {
+    let text = std::fs::read_to_string(repository().join("tests/fixtures/percona/crd.yaml")).expect("the CRD");
+    let crd: Value = serde_yaml_ng::from_str(&text).expect("the CRD is YAML");
+    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
+}
+
 fn env<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let mut env = container(&pod["spec"])["env"].as_array().expect("variables").iter();
     &env.find(|variable| variable["name"] == name).unwrap_or_else(|| panic!("no {name}"))["valueFrom"]["secretKeyRef"]
 }
 
-async fn wait_owned(bed: &Bed, cluster: &str, owner: Option<&str>) -> Value {
+pub(crate) async fn wait_owned(bed: &Bed, cluster: &str, owner: Option<&str>) -> Value {
     bed.wait_object(CLUSTERS, cluster, &format!("to have the owner {owner:?}"), |object| {
         let found = object["metadata"]["ownerReferences"][0]["uid"].as_str();
         if found == owner { Ok(()) } else { Err(format!("{found:?}")) }
@@ -63,9 +70,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     let set = namespace.get(resources::STATEFUL_SETS, "files").await.expect("an answer");
     assert!(set.is_none(), "a StatefulSet before the database");
 
-    let text = std::fs::read_to_string(repository().join("tests/fixtures/percona/crd.yaml")).expect("the CRD");
-    let crd: Value = serde_yaml_ng::from_str(&text).expect("the CRD is YAML");
-    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
+    install(&cluster).await;
     bed.wait_condition("files", "DatabaseReady", "False", "PerconaNotReady").await;
     let made = wait_owned(&bed, "files-postgres", None).await;
     assert_eq!(made["spec"]["crVersion"], "2.8.0");
@@ -83,7 +88,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     bed.wait_condition("files", "DatabaseReady", "False", "PerconaNotReady").await;
     let set = namespace.get(resources::STATEFUL_SETS, "files").await.expect("an answer");
     assert!(set.is_none(), "a StatefulSet before the database is ready");
-    report_state(&bed, "files-postgres", "ready").await;
+    report(&bed, "files-postgres", "ready").await;
     let server = bed.world.wait_ready("files").await.expect("ready with its database");
     assert_eq!(server["status"]["perconaClusterName"], "files-postgres");
     bed.wait_condition("files", "DatabaseReady", "True", "PerconaReady").await;
@@ -100,7 +105,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     // What others change in the cluster stays, and a database that falters restarts nothing.
     let theirs = json!({"spec": {"postgresVersion": 17}});
     namespace.patch(CLUSTERS, "files-postgres", &theirs).await.expect("a change");
-    report_state(&bed, "files-postgres", "initializing").await;
+    report(&bed, "files-postgres", "initializing").await;
     let before = bed.set("files").await;
     bed.patch_spec("files", &json!({"percona": {"deleteWithServer": true}})).await;
     let owned = wait_owned(&bed, "files-postgres", Some(uid(&server))).await;
@@ -108,7 +113,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     bed.wait_condition("files", "DatabaseReady", "False", "PerconaNotReady").await;
     assert_eq!(hash(&bed.set("files").await), hash(&before), "held");
     assert_eq!(uid(&bed.pod("files").await), uid(&pod));
-    report_state(&bed, "files-postgres", "ready").await;
+    report(&bed, "files-postgres", "ready").await;
     bed.wait_starts(2).await;
     bed.world.wait_ready("files").await.expect("ready again");
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod config_hasher;
+mod farewell;
 mod flight;
 mod network_policies;
 mod poller;
