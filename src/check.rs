@@ -17,6 +17,7 @@ use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, con
 use crate::crd::FINALIZER;
 use crate::crd::annotations::is_paused;
 use crate::reconcile::claims::{class_name, wishes};
+use crate::reconcile::percona::Leaver;
 use crate::reconcile::preview::{Live, LiveDatabase, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::{
@@ -139,7 +140,7 @@ pub(crate) async fn look(
                 lacks_finalizer: !has_finalizer(&object),
                 paused: is_paused(&object),
                 operator_namespace: operator_namespace.map(str::to_owned),
-                ..read(cluster, server).await?
+                ..read(cluster, server, Some(Leaver::of(&object))).await?
             },
             _ => Live::default(),
         };
@@ -153,8 +154,13 @@ fn has_finalizer(object: &Value) -> bool {
     finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER))
 }
 
-/// Reads all that is there for one server, but for what stands in its own object.
-pub(crate) async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<Live, KubeError> {
+/// Reads all that is there for one server, but for what stands in its own object; `leaver` as which it may part with a
+/// database.
+pub(crate) async fn read(
+    cluster: &Cluster,
+    server: &ValidatedServer,
+    leaver: Option<Leaver>,
+) -> Result<Live, KubeError> {
     let (namespace, names) = (server.key.namespace.as_str(), server.names());
     let mut live = Live {
         stateful_set: cluster.get(Kind::StatefulSet, namespace, &names.stateful_set()).await?,
@@ -171,7 +177,8 @@ pub(crate) async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<
         Err(error) if error.is_not_found() => None,
         monitors => Some(monitors?),
     };
-    if server.percona.is_some() {
+    live.leaver = leaver.filter(|leaver| server.percona.is_none() && leaver.had_cluster());
+    if server.percona.is_some() || live.leaver.is_some() {
         let cluster = cluster.get(Kind::PerconaPgCluster, namespace, &names.percona_cluster()).await;
         live.database = match cluster {
             Err(error) if error.is_unserved() => LiveDatabase::Unserved,

@@ -131,6 +131,23 @@ fn a_kind_that_is_not_served_is_a_warning_and_a_refused_read_is_an_error() {
 }
 
 #[test]
+fn the_database_of_a_server_that_had_one_is_looked_for() {
+    run(async {
+        let bench = Bench::with_server();
+        assert!(only(&bench).await.changes.iter().all(|change| change.kind != "PerconaPGCluster"));
+        assert_eq!(bench.api.count("GET PerconaPGCluster"), 0, "nobody says that there was one");
+        bench.api.change(Kind::DittoServer, "files", |server| {
+            server["status"] = json!({"perconaClusterName": "files-postgres"});
+        });
+        let owners = json!([{"kind": "DittoServer", "uid": "uid-files", "controller": true}]);
+        let cluster = json!({"metadata": {"name": "files-postgres", "ownerReferences": owners}});
+        bench.api.put(Kind::PerconaPgCluster, cluster);
+        let told = only(&bench).await;
+        assert_eq!(action(&told, "PerconaPGCluster", "files-postgres"), Some(Action::Update));
+    });
+}
+
+#[test]
 fn claims_are_read_with_their_classes_and_a_class_that_must_not_be_read_is_left_to_the_api_server() {
     run(async {
         let bench = Bench::new().and_server(|spec| spec["storage"]["metadataSize"] = json!("2Gi"));

@@ -6,7 +6,7 @@ use super::*;
 use crate::build::CONFIG_HASH_ANNOTATION;
 use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
 use crate::reconcile::claims::wishes;
-use crate::reconcile::percona::{ClusterStep, plan_cluster};
+use crate::reconcile::percona::{ClusterStep, Leaver, plan_cluster};
 use crate::reconcile::stateful_set::{Input, Plan, plan};
 use crate::reconcile::{
     AdapterState, Ensure, ObservedAdapter, Published, meta, plan_network_policies, plan_service_monitor, plan_services,
@@ -184,7 +184,9 @@ fn a_server_that_was_taken_over_is_announced_no_new_address_that_nobody_asked_fo
         panic!("it is not taken over")
     };
     let before = live.stateful_set.replace(*object);
-    assert_eq!(actions(&seen(&server, &live)), [], "nothing is left to do");
+    let told = seen(&server, &live);
+    let again = told.changes.iter().any(|change| change.kind == "StatefulSet" || change.name == "files-file");
+    assert!(!again, "{:?}", told.changes);
     live.stateful_set = before;
     server.file_service_asked = true;
     assert_eq!(change(&seen(&server, &live), "files-file").action, Action::Create);
@@ -375,6 +377,40 @@ fn a_database_follows_the_spec_in_its_owner_alone_and_is_left_to_others() {
         let told = seen(&server, &live);
         assert_eq!(actions(&told), [("PerconaPGCluster", "files-postgres", Action::Blocked)]);
         assert!(!told.restart);
+    }
+}
+
+#[test]
+fn a_database_that_is_switched_off_is_let_go_of_and_never_deleted() {
+    let (mut server, mut live) = with_database(true);
+    server.percona = None;
+    server.database = crate::reconcile::Database::Sqlite { path: "/data/controlplane/x.db".into() };
+    live.stateful_set = at_rest(&server).stateful_set;
+    live.config_map = at_rest(&server).config_map;
+    live.hash = Some(HashInput::Hash("one".into()));
+    assert_eq!(seen(&server, &live).changes, [], "nobody says that there was one");
+    let leaver = |delete: bool| {
+        let object = json!({
+            "metadata": {"namespace": "default", "name": "files", "uid": server.uid},
+            "spec": {"percona": {"enabled": false, "deleteWithServer": delete}},
+            "status": {"perconaClusterName": "files-postgres"},
+        });
+        Some(Leaver::of(&object))
+    };
+    live.leaver = leaver(false);
+    let told = seen(&server, &live);
+    assert_eq!(actions(&told), [("PerconaPGCluster", "files-postgres", Action::Update)]);
+    assert!(told.changes[0].what[0].contains("stays with its data"), "{:?}", told.changes);
+    assert!(!told.restart && !warned(&told, "waits"));
+    live.leaver = leaver(true);
+    assert_eq!(seen(&server, &live).changes, [], "it is to go with the server, and does");
+    let (_, orphan) = with_database(false);
+    live.database = orphan.database;
+    assert_eq!(actions(&seen(&server, &live)), [("PerconaPGCluster", "files-postgres", Action::Update)]);
+    live.leaver = leaver(false);
+    for nothing in [LiveDatabase::Unserved, LiveDatabase::Absent, live.database.clone()] {
+        live.database = nothing;
+        assert_eq!(seen(&server, &live).changes, []);
     }
 }
 
