@@ -17,6 +17,7 @@ use crate::cluster::{ClassReader, Cluster, ConnectError, ConnectOptions, Kind, K
 use crate::crd::FINALIZER;
 use crate::crd::annotations::is_paused;
 use crate::reconcile::claims::{class_name, wishes};
+use crate::reconcile::percona::Leaver;
 use crate::reconcile::preview::{Live, LiveDatabase, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
 use crate::reconcile::storage_class::{Class, ClassSeen, awaited, claims_wait, database_waits, of_database};
@@ -121,7 +122,16 @@ impl Report {
 pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) -> Result<Report, CheckError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
     let cluster = Cluster::new(client).at(&server);
-    let classes = ClassReader::new(cluster.clone());
+    Ok(look(&cluster, &ClassReader::new(cluster.clone()), namespace, operator_namespace).await?)
+}
+
+/// The same on a cluster that is reached.
+pub(crate) async fn look(
+    cluster: &Cluster,
+    classes: &ClassReader,
+    namespace: Option<&str>,
+    operator_namespace: Option<&str>,
+) -> Result<Report, KubeError> {
     let mut report = Report::default();
     let mut servers = cluster.list(Kind::DittoServer, namespace, None).await?;
     servers.sort_by(|a, b| (meta(a, "namespace"), meta(a, "name")).cmp(&(meta(b, "namespace"), meta(b, "name"))));
@@ -133,7 +143,7 @@ pub async fn check(namespace: Option<&str>, operator_namespace: Option<&str>) ->
                 lacks_finalizer: !has_finalizer(&object),
                 paused: is_paused(&object),
                 operator_namespace: operator_namespace.map(str::to_owned),
-                ..read(&cluster, &classes, server).await?
+                ..read(cluster, classes, server, Some(Leaver::of(&object))).await?
             },
             _ => Live::default(),
         };
@@ -147,11 +157,13 @@ fn has_finalizer(object: &Value) -> bool {
     finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER))
 }
 
-/// Reads all that is there for one server, but for what stands in its own object.
+/// Reads all that is there for one server, but for what stands in its own object; `leaver` as which it may part with a
+/// database.
 pub(crate) async fn read(
     cluster: &Cluster,
     classes: &ClassReader,
     server: &ValidatedServer,
+    leaver: Option<Leaver>,
 ) -> Result<Live, KubeError> {
     let (namespace, names) = (server.key.namespace.as_str(), server.names());
     let mut live = Live {
@@ -169,7 +181,8 @@ pub(crate) async fn read(
         Err(error) if error.is_not_found() => None,
         monitors => Some(monitors?),
     };
-    if server.percona.is_some() {
+    live.leaver = leaver.filter(|leaver| server.percona.is_none() && leaver.had_cluster());
+    if server.percona.is_some() || live.leaver.is_some() {
         let cluster = cluster.get(Kind::PerconaPgCluster, namespace, &names.percona_cluster()).await;
         live.database = match cluster {
             Err(error) if error.is_unserved() => LiveDatabase::Unserved,

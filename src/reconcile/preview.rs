@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::object::{Decision, decide, owned_by};
+use super::percona::Leaver;
 use super::stateful_set::HashInput;
 use super::{ServerKey, ValidatedServer, differences, operator_kept_out, warnings};
 use crate::build::{config_map, render};
@@ -40,8 +41,10 @@ pub struct Live {
     pub network_policies: Vec<Arc<Value>>,
     /// The same of ServiceMonitors; None when the API server does not serve the kind.
     pub service_monitors: Option<Vec<Arc<Value>>>,
-    /// The PostgreSQL cluster of Percona's operator, looked for when the server has one.
+    /// The PostgreSQL cluster of Percona's operator, looked for when the server has one, or had.
     pub database: LiveDatabase,
+    /// The server, when it had such a cluster and has no use for it any more.
+    pub leaver: Option<Leaver>,
     /// The claims of its names.
     pub claims: Vec<Value>,
     /// By name, the StorageClasses of these claims: None for one that is not there. One that must not be read is not
@@ -192,7 +195,7 @@ pub fn preview(key: &ServerKey, server: Result<&ValidatedServer, &str>, live: &L
     secrets(server, live, &mut seen);
     let desired = serde_json::to_value(config_map(server, &render(server))).unwrap_or_default();
     seen.decided("ConfigMap", &server.names().config_map(), live.config_map.as_ref(), &desired, &server.uid);
-    let waits = database::preview(server, &live.database, &mut seen);
+    let waits = database::preview(server, live, &mut seen);
     workload::preview(server, live, waits, &mut seen);
     volumes::preview(server, live, &mut seen);
     published::preview(server, &adapters, live, &mut seen);

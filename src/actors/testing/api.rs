@@ -377,13 +377,15 @@ impl Store {
         }
     }
 
-    /// All of a kind with our label: the only selector that anybody asks for.
+    /// All of a kind with our label, the only selector that anybody asks for; of servers all.
     fn list(&mut self, kind: Kind, asked: &Asked) -> Reply {
-        if !asked.query.contains("labelSelector=app%3Ddittofs-server") {
+        let labelled = asked.query.contains("labelSelector=app%3Ddittofs-server");
+        if labelled == (kind == Kind::DittoServer) {
             return self.strange(asked);
         }
         let of_kind = self.objects.iter().filter(|((known, _), _)| *known == kind).map(|(_, object)| object);
-        let items: Vec<&Value> = of_kind.filter(|it| it["metadata"]["labels"]["app"] == "dittofs-server").collect();
+        let ours = |object: &&Value| !labelled || object["metadata"]["labels"]["app"] == "dittofs-server";
+        let items: Vec<&Value> = of_kind.filter(ours).collect();
         Reply::Json(200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
 

@@ -123,7 +123,9 @@ fn check_reads_what_the_hash_is_made_of_and_comes_to_the_same() {
             setup.poke().await;
             setup.bench.sync();
             let server = setup.bench.deps.spec(&key()).expect("the server").server.clone().expect("a valid spec");
-            let live = crate::check::read(&setup.bench.deps.cluster, &server).await.expect("an answer");
+            let live = crate::check::read(&setup.bench.deps.cluster, &setup.bench.deps.classes, &server, None)
+                .await
+                .expect("an answer");
             assert_eq!(live.hash, Some(setup.last_hash()));
             for missing in &live.missing {
                 assert!(setup.held_for().contains(missing), "{missing}: {}", setup.held_for());
@@ -149,7 +151,11 @@ fn check_tells_a_secret_that_is_still_to_be_made_from_one_that_is_missing() {
     run(async {
         let setup = start(json!({}));
         let server = setup.bench.deps.spec(&key()).expect("the server").server.clone().expect("a valid spec");
-        let read = async || crate::check::read(&setup.bench.deps.cluster, &server).await.expect("an answer");
+        let read = async || {
+            crate::check::read(&setup.bench.deps.cluster, &setup.bench.deps.classes, &server, None)
+                .await
+                .expect("an answer")
+        };
         let live = read().await;
         assert_eq!((live.hash, live.missing), (Some(HashInput::Pending), vec![]));
         assert_eq!(live.secrets_to_make, ["files-jwt-secret", "files-admin-bootstrap-credentials"]);

@@ -1,5 +1,6 @@
 //! Each actor alone, its siblings replaced by mailboxes that record, under a paused clock where no socket is needed.
 
+mod check;
 mod config_hasher;
 mod farewell;
 mod flight;

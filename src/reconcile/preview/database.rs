@@ -2,16 +2,22 @@
 
 use serde_json::Value;
 
-use super::{Action, FOREIGN, GOING, LiveDatabase, Preview, told};
+use super::{Action, FOREIGN, GOING, Live, LiveDatabase, Preview, told};
 use crate::reconcile::ValidatedServer;
-use crate::reconcile::percona::{ClusterStep, DatabaseFact, plan_cluster};
+use crate::reconcile::percona::{ClusterStep, DatabaseFact, Leaver, Parting, part_with_cluster, plan_cluster};
+
+const KIND: &str = "PerconaPGCluster";
 
 /// Adds what would happen to the cluster of a server that has one; says whether the server waits for it.
-pub(super) fn preview(server: &ValidatedServer, live: &LiveDatabase, seen: &mut Preview) -> bool {
-    const KIND: &str = "PerconaPGCluster";
-    let Some(wanted) = &server.percona else { return false };
+pub(super) fn preview(server: &ValidatedServer, live: &Live, seen: &mut Preview) -> bool {
+    let Some(wanted) = &server.percona else {
+        if let (Some(leaver), LiveDatabase::There(cluster)) = (&live.leaver, &live.database) {
+            let_go(leaver, cluster, seen);
+        }
+        return false;
+    };
     let name = server.names().percona_cluster();
-    let there = match live {
+    let there = match &live.database {
         LiveDatabase::Unserved => return waits(DatabaseFact::unserved(name), seen),
         LiveDatabase::Absent => None,
         LiveDatabase::There(cluster) => Some(cluster.as_ref()),
@@ -40,6 +46,17 @@ pub(super) fn preview(server: &ValidatedServer, live: &LiveDatabase, seen: &mut 
         return true;
     }
     waits(DatabaseFact::of(name, there.unwrap_or(&Value::Null)), seen)
+}
+
+/// What becomes of the cluster of a server that stays and has Percona switched off.
+fn let_go(leaver: &Leaver, cluster: &Value, seen: &mut Preview) {
+    let (object, how) = match part_with_cluster(leaver, Some(cluster)) {
+        Parting::Nothing | Parting::Orphaned | Parting::Taken => return,
+        Parting::Release(object) => (object, leaver.stays_note()),
+        Parting::Claim(object) => (object, leaver.goes_note()),
+    };
+    let what = std::iter::once(how).chain(told(cluster, &object)).collect();
+    seen.add(KIND, &leaver.cluster(), Action::Update, what);
 }
 
 /// Whether the server waits for its database; why is among the warnings.

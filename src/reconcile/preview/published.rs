@@ -10,7 +10,7 @@ use crate::build::ADAPTER_TYPE_LABEL;
 use crate::reconcile::stateful_set::was_taken_over;
 use crate::reconcile::{
     AdapterState, ObservedAdapter, Published, ServicePlan, ValidatedServer, adapter_port_name, is_adapter_service,
-    meta, no_service_monitors, plan_network_policies, plan_service_monitor, plan_services,
+    meta, no_service_monitors, owned_by, plan_network_policies, plan_service_monitor, plan_services,
 };
 
 /// The adapters that have a Service, as running: what the server itself would say is not asked here.
@@ -46,7 +46,11 @@ pub(super) fn preview(server: &ValidatedServer, adapters: &[ObservedAdapter], li
         operator_namespace: live.operator_namespace.as_deref(),
     };
     let policies = plan_network_policies(server, published, &live.network_policies);
-    let monitor = plan_service_monitor(server, live.service_monitors.as_deref());
+    // What only bears the name is nobody's to delete.
+    let of_server = |all: &Vec<Arc<Value>>| {
+        all.iter().filter(|monitor| owned_by(monitor, &server.uid)).cloned().collect::<Vec<Arc<Value>>>()
+    };
+    let monitor = plan_service_monitor(server, live.service_monitors.as_ref().map(of_server).as_deref());
     let monitors = live.service_monitors.as_deref().unwrap_or_default();
     for (kind, plan, live) in [
         ("Service", &services, live.services.as_slice()),

@@ -6,7 +6,7 @@ use super::*;
 use crate::build::CONFIG_HASH_ANNOTATION;
 use crate::fixtures::{directory, everything, mutual, percona_server, secured, server};
 use crate::reconcile::claims::wishes;
-use crate::reconcile::percona::{ClusterStep, plan_cluster};
+use crate::reconcile::percona::{ClusterStep, Leaver, plan_cluster};
 use crate::reconcile::stateful_set::{Input, Plan, plan};
 use crate::reconcile::{
     AdapterState, Ensure, ObservedAdapter, Published, meta, plan_network_policies, plan_service_monitor, plan_services,
@@ -118,9 +118,11 @@ fn a_new_hash_restarts_and_says_why_and_a_stopped_server_is_not_restarted() {
     let server = server("files").build();
     let mut live = at_rest(&server);
     live.hash = Some(HashInput::Hash("two".into()));
+    // It changes, too, and is no reason.
+    live.stateful_set.as_mut().unwrap()["metadata"]["labels"]["app"] = json!("theirs");
     let told = seen(&server, &live);
     assert!(told.restart && !told.is_quiet());
-    assert_eq!(told.because.len(), 1);
+    assert_eq!((told.because.len(), told.changes[0].what.len()), (1, 2), "{:?}", told.changes);
     assert!(told.because[0].contains(CONFIG_HASH_ANNOTATION), "{:?}", told.because);
     assert!(told.because[0].contains("its config, its Secrets or its spec changed"), "{:?}", told.because);
     live.stateful_set.as_mut().unwrap()["status"] = json!({"replicas": 0});
@@ -173,6 +175,19 @@ fn a_server_that_was_taken_over_is_announced_no_new_address_that_nobody_asked_fo
     // Another operator's StatefulSet has no note of what was applied last.
     live.stateful_set.as_mut().unwrap()["metadata"].as_object_mut().unwrap().remove("annotations");
     assert!(seen(&server, &live).changes.iter().all(|change| change.name != "files-file"));
+    // Nor when that is ours to say: it is marked.
+    let hash = HashInput::Hash("one".into());
+    let set = live.stateful_set.as_ref();
+    let Plan::Replace { object, .. } =
+        plan(Input { server: &server, hash: &hash, adapters: None, live: set, orphan: None })
+    else {
+        panic!("it is not taken over")
+    };
+    let before = live.stateful_set.replace(*object);
+    let told = seen(&server, &live);
+    let again = told.changes.iter().any(|change| change.kind == "StatefulSet" || change.name == "files-file");
+    assert!(!again, "{:?}", told.changes);
+    live.stateful_set = before;
     server.file_service_asked = true;
     assert_eq!(change(&seen(&server, &live), "files-file").action, Action::Create);
     // One that is not the server's says nothing about it.
@@ -292,6 +307,11 @@ fn a_service_monitor_comes_changes_goes_and_is_missed_without_its_kind() {
     assert!(told.is_quiet() && warned(&told, "install the Prometheus operator's CRDs"), "{:?}", told.warnings);
     server.service_monitor.enabled = false;
     assert!(!warned(&seen(&server, &live), "Prometheus"), "nobody asked for it");
+    for blocked in not_for_us() {
+        let mut live = at_rest(&everything("files"));
+        blocked(edit(live.service_monitors.as_mut().unwrap(), NAME));
+        assert_eq!(seen(&server, &live).changes, [], "not ours to delete, or going");
+    }
     let told = seen(&server, &at_rest(&everything("files")));
     assert_eq!(actions(&told), [(KIND, NAME, Action::Delete)]);
     assert_eq!(told.changes[0].what, ["spec.metrics.serviceMonitor.enabled is false"]);
@@ -357,6 +377,40 @@ fn a_database_follows_the_spec_in_its_owner_alone_and_is_left_to_others() {
         let told = seen(&server, &live);
         assert_eq!(actions(&told), [("PerconaPGCluster", "files-postgres", Action::Blocked)]);
         assert!(!told.restart);
+    }
+}
+
+#[test]
+fn a_database_that_is_switched_off_is_let_go_of_and_never_deleted() {
+    let (mut server, mut live) = with_database(true);
+    server.percona = None;
+    server.database = crate::reconcile::Database::Sqlite { path: "/data/controlplane/x.db".into() };
+    live.stateful_set = at_rest(&server).stateful_set;
+    live.config_map = at_rest(&server).config_map;
+    live.hash = Some(HashInput::Hash("one".into()));
+    assert_eq!(seen(&server, &live).changes, [], "nobody says that there was one");
+    let leaver = |delete: bool| {
+        let object = json!({
+            "metadata": {"namespace": "default", "name": "files", "uid": server.uid},
+            "spec": {"percona": {"enabled": false, "deleteWithServer": delete}},
+            "status": {"perconaClusterName": "files-postgres"},
+        });
+        Some(Leaver::of(&object))
+    };
+    live.leaver = leaver(false);
+    let told = seen(&server, &live);
+    assert_eq!(actions(&told), [("PerconaPGCluster", "files-postgres", Action::Update)]);
+    assert!(told.changes[0].what[0].contains("stays with its data"), "{:?}", told.changes);
+    assert!(!told.restart && !warned(&told, "waits"));
+    live.leaver = leaver(true);
+    assert_eq!(seen(&server, &live).changes, [], "it is to go with the server, and does");
+    let (_, orphan) = with_database(false);
+    live.database = orphan.database;
+    assert_eq!(actions(&seen(&server, &live)), [("PerconaPGCluster", "files-postgres", Action::Update)]);
+    live.leaver = leaver(false);
+    for nothing in [LiveDatabase::Unserved, LiveDatabase::Absent, live.database.clone()] {
+        live.database = nothing;
+        assert_eq!(seen(&server, &live).changes, []);
     }
 }
 
