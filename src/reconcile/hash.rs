@@ -75,7 +75,7 @@ pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
     if let Some((name, keys, field)) = database {
         let of = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
         let keys = keys.iter().map(of).collect();
-        uses.push(SecretUse { name, keys, purpose: "database connection" });
+        uses.push(SecretUse { name, keys, purpose: "database connection", field });
     }
     let mut value = |secret: &Option<SecretKey>, purpose, field| {
         if let Some(SecretKey { name, key }) = secret.clone() {
