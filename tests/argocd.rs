@@ -87,6 +87,7 @@ impl World {
             server: checked.as_ref().map_err(String::as_str),
             config: Some(&self.config),
             database: None,
+            without_database: false,
             poll: Some(&self.poll),
             adapters: Some(&[]),
             ports: Some(&ports),

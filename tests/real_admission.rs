@@ -93,7 +93,7 @@ async fn the_api_server_judges_each_case_and_each_update_as_the_table_says() {
         wrong.extend(answer.differs(case.expect, &case.message).map(|text| format!("{}: {text}", case.name)));
     }
     for (number, update) in table().updates.into_iter().enumerate() {
-        let name = format!("files-{number}");
+        let name = update.server_name.clone().unwrap_or_else(|| format!("files-{number}"));
         let created = write(&client, Method::POST, &path, &object(&name, &update.before)).await;
         assert!(created.status.is_success(), "{}: {}", update.name, created.message);
         if let Some(volumes) = &update.volumes {

@@ -4,6 +4,7 @@
 //! sends the hash; PortReconciler puts it on the pod template. A Secret that is missing or unreadable never changes the
 //! hash: it holds the last one.
 
+mod farewell;
 mod percona;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use self::farewell::{Farewell, Tie};
 use super::Deps;
 use super::done::{Done, report_changes, report_fights};
 use super::flight::{Finished, Flight, Job, Verdict, Worker, finished, poke};
@@ -55,6 +57,9 @@ pub struct ConfigHasher {
     fought: Vec<String>,
     /// The database of Percona's operator, as the last run found it.
     database: Option<DatabaseFact>,
+    tie: Tie,
+    /// The server is being deleted, and this waits for the next run.
+    farewell: Option<Farewell>,
     _lifeline: Lifeline,
 }
 
@@ -74,6 +79,8 @@ impl ConfigHasher {
             upkeep,
             fought: Vec::new(),
             database: None,
+            tie: Tie::default(),
+            farewell: None,
             _lifeline: lifeline,
         }
     }
@@ -92,7 +99,7 @@ impl ConfigHasher {
                 cause: Cause::here(CauseKind::ConfigHashed).to(&self.deps.metrics, Role::PortReconciler),
             });
         }
-        if self.database.is_some() {
+        if self.database.is_some() || self.tie == Tie::Loose {
             self.tell_database();
         }
         if let Some(fact) = self.failed.as_ref().or(self.last.as_ref().map(|last| &last.fact)) {
@@ -176,6 +183,8 @@ impl Handler<Finished<Outcome>> for ConfigHasher {
 pub enum Outcome {
     /// Nothing is to be done for this server: gone, being deleted or invalid.
     Idle,
+    /// The server is being deleted, and was parted from its database.
+    Parted,
     /// Everything that is needed is there, or says what is missing.
     Hashed {
         /// `metadata.generation` of the spec that was hashed.
@@ -188,6 +197,8 @@ pub enum Outcome {
         config_map: Option<(String, String)>,
         /// The database of Percona's operator, when the server has one.
         database: Option<DatabaseFact>,
+        /// Whether a cluster is tied to the server.
+        tie: Tie,
         /// Whether a Secret could not be read, which only time may heal.
         retry: bool,
         /// What was written.
@@ -217,6 +228,8 @@ impl Worker for ConfigHasher {
             upkeep: self.upkeep.clone(),
             cause: cause.kind,
             foreign: None,
+            tie: self.tie,
+            farewell: self.farewell.take(),
         };
         Box::pin(async move { Box::pin(run.reconcile()).await })
     }
@@ -227,7 +240,11 @@ impl Worker for ConfigHasher {
         self.tell_fights();
         match outcome {
             Outcome::Idle => Verdict::Settled,
-            Outcome::Hashed { generation, hash, fact, config_map, database, retry, done } => {
+            Outcome::Parted => {
+                self.tie = Tie::Loose;
+                Verdict::Settled
+            }
+            Outcome::Hashed { generation, hash, fact, config_map, database, tie, retry, done } => {
                 // A failure was reported in between: the siblings have to hear that it is over.
                 let healed = self.failed.take().is_some();
                 let changed = healed
@@ -239,11 +256,11 @@ impl Worker for ConfigHasher {
                 self.trace(done, changed);
                 // Nobody tells what becomes of the database: it is looked at again and again.
                 let again = database.as_ref().map(percona::look_again);
-                let before = std::mem::replace(&mut self.database, database);
+                let before = (std::mem::replace(&mut self.database, database), self.tie);
+                self.tie = tie;
                 if changed {
                     self.tell();
-                }
-                if before != self.database && (self.database.is_none() || !changed) {
+                } else if before != (self.database.clone(), tie) && (self.database.is_some() || tie == Tie::Loose) {
                     self.tell_database();
                 }
                 match again {
@@ -279,6 +296,9 @@ struct Run {
     cause: CauseKind,
     /// The ConfigMap's name, when it is somebody else's.
     foreign: Option<String>,
+    tie: Tie,
+    /// Who waits for the server to part with its database.
+    farewell: Option<Farewell>,
 }
 
 /// The values that a Secret contributes, or why it cannot.
@@ -292,16 +312,10 @@ impl Run {
     async fn reconcile(mut self) -> Outcome {
         crate::fault::hit_for("config-hasher.job", &self.key.name);
         let Some(spec) = self.deps.spec(&self.key) else { return Outcome::Idle };
-        let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         if spec.deleting {
-            return match self.part_with_database(&server).await {
-                Ok(()) => Outcome::Idle,
-                Err(error) => {
-                    let fact = ConfigFact::Failed { reason: "ConfigMapNotFound", text: error.to_string() };
-                    Outcome::Failed { fact, done: self.done }
-                }
-            };
+            return self.leave(&spec).await;
         }
+        let Ok(server) = spec.server.clone() else { return Outcome::Idle };
         let about = CrRef { key: self.key.clone(), uid: server.uid.clone() };
         if crate::fault::on("foreign-namespace") {
             let _ = self.deps.cluster.get(Kind::Secret, "default", &server.names().jwt_secret()).await;
@@ -317,13 +331,17 @@ impl Run {
             Ok(read) => read,
             Err(fact) => return self.failed(&about, fact),
         };
-        let database = match &server.percona {
-            Some(wanted) => Some(self.keep_database(&about, &server, wanted).await),
-            None => None,
+        let mut retry = false;
+        let database = if let Some(wanted) = &server.percona {
+            self.tie = Tie::Bound;
+            Some(self.keep_database(&about, &server, wanted).await)
+        } else {
+            retry = self.let_go(&spec).await;
+            None
         };
         let waits = database.as_ref().is_some_and(|database| database.problem.is_some());
         let mut values = BTreeMap::new();
-        let (mut missing, mut retry) = (Vec::new(), false);
+        let mut missing = Vec::new();
         for used in secrets_used(&server) {
             match self.secret_values(&used.name, &used.keys, &mut read).await {
                 Values::Found(found) => values.extend(found),
@@ -353,7 +371,7 @@ impl Run {
         if pause::was_refused() {
             fact = ConfigFact::Failed { reason: "Paused", text: "the server is paused".to_owned() };
         }
-        Outcome::Hashed { generation, hash, fact, config_map, database, retry, done: self.done }
+        Outcome::Hashed { generation, hash, fact, config_map, database, tie: self.tie, retry, done: self.done }
     }
 
     fn failed(self, about: &CrRef, fact: ConfigFact) -> Outcome {

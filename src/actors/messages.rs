@@ -223,7 +223,8 @@ impl fmt::Debug for Peers {
 #[rtype(result = "()")]
 pub struct CredentialsTouched;
 
-/// Supervisor to AdapterPoller: the server is being deleted; the operator's account there is to go.
+/// Supervisor to AdapterPoller and ConfigHasher: the server is being deleted; what is theirs to do before it goes is to
+/// be done once.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct Cleanup {

@@ -48,6 +48,8 @@ const OLDER: i64 = 10;
 struct Facts {
     config: Option<ConfigFact>,
     database: Option<DatabaseFact>,
+    /// ConfigHasher has let go of the database.
+    without_database: bool,
     poll: Option<PollFact>,
     adapters: Option<Arc<Vec<ObservedAdapter>>>,
     ports: Option<PortsFact>,
@@ -140,7 +142,10 @@ impl Handler<Report> for StatusReporter {
     fn handle(&mut self, message: Report, ctx: &mut Self::Context) {
         match message.fact {
             Fact::Config(fact) => self.facts.config = Some(fact),
-            Fact::Database(fact) => self.facts.database = fact,
+            Fact::Database(fact) => {
+                self.facts.without_database = fact.is_none();
+                self.facts.database = fact;
+            }
             Fact::Poll(fact) => self.facts.poll = Some(fact),
             Fact::Adapters(adapters) => self.facts.adapters = Some(adapters),
             Fact::Ports(fact) => self.facts.ports = Some(fact),
@@ -367,6 +372,7 @@ impl Run {
             server: server.map_err(AsRef::as_ref),
             config: self.facts.config.as_ref(),
             database: self.facts.database.as_ref(),
+            without_database: self.facts.without_database,
             poll: self.facts.poll.as_ref(),
             adapters,
             ports: self.facts.ports.as_ref(),

@@ -54,22 +54,32 @@ pub fn selector(server: &ValidatedServer) -> BTreeMap<String, String> {
 
 /// The labels of every object, and of the pod: the selector and the recommended ones.
 pub fn labels(server: &ValidatedServer) -> BTreeMap<String, String> {
-    let mut labels = selector(server);
-    labels.extend(strings([
+    labels_of(&server.key.name)
+}
+
+/// The same for the server of that name.
+pub fn labels_of(name: &str) -> BTreeMap<String, String> {
+    strings([
+        (APP_LABEL, APP),
+        (INSTANCE_LABEL, name),
         ("app.kubernetes.io/name", APP),
-        ("app.kubernetes.io/instance", &server.key.name),
+        ("app.kubernetes.io/instance", name),
         (MANAGED_BY_LABEL, MANAGED_BY),
-    ]));
-    labels
+    ])
 }
 
 /// The controller reference to the `DittoServer`, through which the garbage collector takes what we made.
 pub fn owner_reference(server: &ValidatedServer) -> OwnerReference {
+    owner_reference_of(&server.key.name, &server.uid)
+}
+
+/// The same to the server of that name and `metadata.uid`.
+pub fn owner_reference_of(name: &str, uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: API_VERSION.to_owned(),
         kind: KIND.to_owned(),
-        name: server.key.name.clone(),
-        uid: server.uid.clone(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     }

@@ -104,6 +104,14 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_name_of_a_server_leaves_room_for_the_instances() {
+        use crate::reconcile::Names;
+        let name = "p".repeat(Names::PERCONA_CR_NAME_MAX);
+        let set = format!("{}-{INSTANCE_SET}-xxxx", Names::new(name).percona_cluster());
+        assert_eq!(set.len(), Names::CR_NAME_MAX, "what any StatefulSet may be called");
+    }
+
+    #[test]
     fn the_server_owns_the_cluster_only_when_it_takes_it_along() {
         let of = |delete: bool| built(|percona| percona.delete_with_server = delete);
         assert_eq!(of(false)["metadata"].get("ownerReferences"), None);

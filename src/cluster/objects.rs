@@ -216,10 +216,11 @@ impl Cluster {
         };
         let request = Verb::on_server(Operation::RemoveFinalizer, key);
         let place = format!("/metadata/finalizers/{index}");
+        let gone = if crate::fault::on("drop-finalizers") { "/metadata/finalizers" } else { place.as_str() };
         let patch = json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
             {"op": "test", "path": place, "value": finalizer},
-            {"op": "remove", "path": place},
+            {"op": "remove", "path": gone},
         ]);
         match self.send(&request, Method::PATCH, JSON_PATCH, Some(&patch)).await {
             Ok(_) => Ok(()),

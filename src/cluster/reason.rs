@@ -67,11 +67,15 @@ pub enum Reason {
     DriftFought,
     /// The database of Percona's operator cannot be used.
     PerconaNotReady,
+    /// The cluster of Percona's operator stays although its server has no use for it any more.
+    PerconaOrphaned,
+    /// The cluster of Percona's operator goes with its server.
+    PerconaDeleted,
 }
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -101,6 +105,8 @@ impl Reason {
         Self::DriftRepaired,
         Self::DriftFought,
         Self::PerconaNotReady,
+        Self::PerconaOrphaned,
+        Self::PerconaDeleted,
     ];
 
     /// As the API has it.
@@ -135,6 +141,8 @@ impl Reason {
             Self::DriftRepaired => "DriftRepaired",
             Self::DriftFought => "DriftFought",
             Self::PerconaNotReady => "PerconaNotReady",
+            Self::PerconaOrphaned => "PerconaOrphaned",
+            Self::PerconaDeleted => "PerconaDeleted",
         }
     }
 
@@ -155,6 +163,7 @@ impl Reason {
             | Self::VolumeExpanded
             | Self::RestartRequested
             | Self::RolloutStarted
+            | Self::PerconaOrphaned
             | Self::DriftRepaired => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::VolumeExpansionFailed
@@ -168,6 +177,7 @@ impl Reason {
             | Self::CleanupTimeout
             | Self::NotOwned
             | Self::PerconaNotReady
+            | Self::PerconaDeleted
             | Self::ServerFailed
             | Self::DriftFought => NoticeKind::Warning,
         }
@@ -266,6 +276,14 @@ impl Reason {
                 "The database of `spec.percona` cannot be used yet, or no more: Percona's operator is not installed, or \
                  has not made it ready. A new server waits; one that runs is left as it is."
             }
+            Self::PerconaOrphaned => {
+                "The server is deleted, or `spec.percona` was switched off, without `deleteWithServer`: the PerconaPGCluster \
+                 stays with its data, and a server of the same name that asks for one takes it up again."
+            }
+            Self::PerconaDeleted => {
+                "The server is deleted, and `spec.percona.deleteWithServer` is set: the garbage collector deletes the \
+                 PerconaPGCluster with it."
+            }
         }
     }
 
@@ -305,6 +323,10 @@ impl Reason {
                 "The note says what Percona's operator lacks or waits for; install it, or see its log and the status of the \
                  PerconaPGCluster."
             }
+            Self::PerconaDeleted => {
+                "If it was not meant, bring the data back from a backup; unset `deleteWithServer` before a server is deleted \
+                 whose database is to stay."
+            }
             // The test says which one is missing.
             _ => "",
         }
@@ -339,6 +361,12 @@ impl Reason {
             Self::NetworkPolicyFailed => "NetworkPolicy {name}: {error}",
             Self::CleanupTimeout => "Given up 60 s after the first attempt; left undone: {what (error), …}",
             Self::PerconaNotReady => "{why}",
+            Self::PerconaOrphaned => {
+                "PerconaPGCluster {name} stays with its data: {why}; when nobody needs it: kubectl delete …"
+            }
+            Self::PerconaDeleted => {
+                "PerconaPGCluster {name} goes with the server: spec.percona.deleteWithServer is set; …"
+            }
             Self::NotOwned => "{kind} {name} belongs to somebody else; rename or remove it",
             Self::ServerFailed => "{reason}: {what happened}: {what to do}",
             Self::DriftRepaired => {

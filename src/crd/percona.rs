@@ -11,7 +11,9 @@ use super::{defaults, rules};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PerconaSpec {
-    /// Whether there is one. It then is the server's database, whatever `spec.database` says.
+    /// Whether there is one. It then is the server's database, whatever `spec.database` says. The server's name has at
+    /// most 28 characters then, or the names that Percona's operator makes of it do not fit; its documentation advises
+    /// less, 22 characters for `<name>-postgres`.
     #[serde(default)]
     pub enabled: bool,
     /// Whether the cluster, with its data, goes when the server goes.

@@ -36,6 +36,9 @@ const LDAP_URL: &str = "^[lL][dD][aA][pP][sS]?://[^ /\\\\t\\\\r\\\\n][^ \\\\t\\\
 
 /// What to do about a name that does not fit.
 pub const NAME_REMEDY: &str = "use lowercase letters, digits and dashes, a letter first, no dash last";
+/// What to do about a name that leaves no room for those of Percona's operator.
+pub const PERCONA_NAME_REMEDY: &str = "give the server a shorter name, or disable spec.percona and name the Secret of another \
+    database in spec.database.postgresSecretRef";
 /// What to do about a missing spec.
 pub const SPEC_REMEDY: &str = "set at least spec.storage.metadataSize";
 /// What to do about a claim's size.
@@ -216,6 +219,31 @@ pub fn server_name() -> Rule {
         format!(
             "'metadata.name is \"%s\" (%d characters): {NAME_REMEDY}, at most {max} characters, so that the names of its \
              objects fit'.format([self.metadata.name, size(self.metadata.name)])"
+        ),
+    )
+    .optional_old_self(true)
+}
+
+/// At the root, when Percona is enabled and was not before: the names that Percona's operator derives fit. A server of
+/// old that has a database already takes every other write.
+pub fn percona_name() -> Rule {
+    let max = Names::PERCONA_CR_NAME_MAX;
+    let enabled = |object: &str| {
+        format!(
+            "has({object}.spec) && has({object}.spec.percona) && has({object}.spec.percona.enabled) && \
+             {object}.spec.percona.enabled"
+        )
+    };
+    rule(
+        format!(
+            "size(self.metadata.name) <= {max} || !({}) || (oldSelf.hasValue() && {})",
+            enabled("self"),
+            enabled("oldSelf.value()")
+        ),
+        format!(
+            "'metadata.name is \"%s\" (%d characters) and spec.percona.enabled is true: {PERCONA_NAME_REMEDY}; at most {max} \
+             characters fit the names that Percona\\'s operator makes of it'.format([self.metadata.name, \
+             size(self.metadata.name)])"
         ),
     )
     .optional_old_self(true)

@@ -33,6 +33,7 @@ use super::{defaults, rules};
     status = "DittoServerStatus",
     derive = "PartialEq",
     validation = rules::server_name(),
+    validation = rules::percona_name(),
     validation = rules::spec_present(),
     validation = rules::volume_keeps(rules::Volume::Metadata),
     validation = rules::volume_keeps(rules::Volume::Content),

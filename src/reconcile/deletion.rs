@@ -2,8 +2,9 @@
 //!
 //! A server that lives carries [`FINALIZER`](crate::crd::FINALIZER), the name that the Go operator uses too. While one
 //! is being deleted its [`Duty`]s are done, each by the actor that owns what it is about, all at once and each again
-//! after a pause when it failed. The finalizer goes when every duty is done, when nothing of it can be done (no pod), or [`PATIENCE`] after the first attempt: not after the deletion timestamp, so that an operator that was
-//! down while the server was deleted still cleans up first. Times are passed in; they count from any origin.
+//! after a pause when it failed. The finalizer goes when every duty is done, when nothing more of them can be done (no
+//! pod), or [`PATIENCE`] after the first attempt: not after the deletion timestamp, so that an operator that was down while
+//! the server was deleted still cleans up first. Times are passed in; they count from any origin.
 
 use std::time::Duration;
 
@@ -24,16 +25,20 @@ const PAUSE_SET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 pub enum Duty {
     /// The operator's account at the DittoFS server is deleted. AdapterPoller does it; it needs the server's pod.
     Account,
+    /// The cluster of Percona's operator stays or goes as the spec says now: its owner reference, by which the garbage
+    /// collector takes it, is put right. ConfigHasher does it.
+    Database,
 }
 
 impl Duty {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Account];
+    pub const ALL: [Self; 2] = [Self::Account, Self::Database];
 
     /// What is left behind when it is not done, in words.
     pub fn what(self) -> &'static str {
         match self {
             Self::Account => "the operator's account at the server",
+            Self::Database => "the owner reference of the PerconaPGCluster, by which it goes with the server or stays",
         }
     }
 
@@ -41,6 +46,7 @@ impl Duty {
     fn needs_pod(self) -> bool {
         match self {
             Self::Account => true,
+            Self::Database => false,
         }
     }
 }
@@ -166,9 +172,9 @@ impl Deletion {
         *state = State { stage: Stage::Due(now + pause), failures, why: Some(why) };
     }
 
-    /// Whoever was asked is gone: what it was doing is to be asked for again.
-    pub fn ask_again(&mut self, now: Duration) {
-        for (_, state) in &mut self.duties {
+    /// Whoever was asked for this duty is gone: it is to be asked for again.
+    pub fn ask_again(&mut self, duty: Duty, now: Duration) {
+        for (_, state) in self.duties.iter_mut().filter(|(known, _)| *known == duty) {
             if state.stage == Stage::Asked {
                 state.stage = Stage::Due(now);
             }
@@ -228,10 +234,40 @@ mod tests {
         Step::Release { undone: undone.iter().map(|text| (*text).to_owned()).collect(), timed_out }
     }
 
-    fn asked() -> Deletion {
+    /// Both duties were asked for, at second 5.
+    fn both_asked() -> Deletion {
         let mut deletion = Deletion::new();
-        assert_eq!(deletion.step(at(5.0), POD), Step::Ask(vec![Duty::Account], PATIENCE));
+        assert_eq!(deletion.step(at(5.0), POD), Step::Ask(vec![Duty::Account, Duty::Database], PATIENCE));
         deletion
+    }
+
+    /// The same, and the database is seen to.
+    fn asked() -> Deletion {
+        let mut deletion = both_asked();
+        deletion.ended(Duty::Database, Attempt::Done, at(5.0));
+        deletion
+    }
+
+    #[test]
+    fn each_duty_is_waited_for_and_tried_again_by_itself() {
+        let mut deletion = both_asked();
+        deletion.ended(Duty::Account, Attempt::Done, at(6.0));
+        assert_eq!(deletion.step(at(6.0), POD), Step::Wait(at(59.0)), "the database is not seen to yet");
+        deletion.ended(Duty::Database, Attempt::Failed("409".to_owned()), at(6.0));
+        assert_eq!(deletion.step(at(6.0), POD), Step::Wait(at(1.0)));
+        assert_eq!(deletion.step(at(7.0), POD), Step::Ask(vec![Duty::Database], at(58.0)));
+        deletion.ended(Duty::Database, Attempt::Failed("403".to_owned()), at(8.0));
+        let left = "the owner reference of the PerconaPGCluster, by which it goes with the server or stays (403)";
+        assert_eq!(deletion.step(at(65.0), POD), released(&[left], true));
+    }
+
+    #[test]
+    fn a_server_without_a_pod_sees_to_its_database_all_the_same() {
+        let mut deletion = Deletion::new();
+        assert_eq!(deletion.step(at(5.0), false), Step::Ask(vec![Duty::Database], PATIENCE));
+        deletion.ended(Duty::Database, Attempt::Done, at(6.0));
+        let left = "the operator's account at the server (the server has no pod)";
+        assert_eq!(deletion.step(at(6.0), false), released(&[left], false));
     }
 
     #[test]
@@ -245,9 +281,7 @@ mod tests {
 
     #[test]
     fn without_a_pod_or_an_account_nothing_is_waited_for() {
-        let mut deletion = Deletion::new();
         let left = "the operator's account at the server (the server has no pod)";
-        assert_eq!(deletion.step(at(5.0), false), released(&[left], false));
         let mut deletion = asked();
         assert_eq!(deletion.step(at(6.0), false), released(&[left], false), "it goes while it is asked");
         let mut deletion = asked();
@@ -297,11 +331,13 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_waits_for_changes_nothing_and_a_new_actor_is_asked_again() {
         let mut deletion = asked();
-        deletion.ask_again(at(7.0));
+        deletion.ask_again(Duty::Database, at(7.0));
+        assert_eq!(deletion.step(at(7.0), POD), Step::Wait(at(58.0)), "somebody else's");
+        deletion.ask_again(Duty::Account, at(7.0));
         deletion.ended(Duty::Account, Attempt::Failed("late".to_owned()), at(7.0));
         assert_eq!(deletion.step(at(7.0), POD), Step::Ask(vec![Duty::Account], at(58.0)));
         deletion.ended(Duty::Account, Attempt::Done, at(8.0));
-        deletion.ask_again(at(9.0));
+        deletion.ask_again(Duty::Account, at(9.0));
         assert_eq!(deletion.step(at(9.0), POD), released(&[], false));
     }
 
@@ -323,7 +359,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_deletion_ends_within_its_patience(
-            events in proptest::collection::vec((0u64..20_000, 0u8..5), 0..60)
+            events in proptest::collection::vec((0u64..20_000, 0u8..7), 0..60)
         ) {
             let (mut deletion, mut now) = (Deletion::new(), at(100.0));
             for (millis, event) in events {
@@ -339,7 +375,9 @@ mod tests {
                 match event {
                     0 => deletion.ended(Duty::Account, Attempt::Failed("x".to_owned()), now),
                     1 => deletion.ended(Duty::Account, Attempt::Refused("x".to_owned()), now),
-                    2 => deletion.ask_again(now),
+                    2 => deletion.ask_again(Duty::Account, now),
+                    5 => deletion.ended(Duty::Database, Attempt::Failed("x".to_owned()), now),
+                    6 => deletion.ended(Duty::Database, Attempt::Done, now),
                     _ => {}
                 }
             }

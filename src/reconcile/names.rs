@@ -19,6 +19,11 @@ const REVISION_HASH_LEN: usize = 10;
 const ADAPTER_INFIX: &str = "-adapter-";
 /// What a type is cut to at least: as much of it as a container port's name shows.
 const TYPE_MIN: usize = PORT_NAME_MAX - ADAPTER_PORT_PREFIX.len();
+/// What a server's name gets in that of its PostgreSQL cluster.
+const PERCONA_SUFFIX: &str = "-postgres";
+/// Longest of what Percona's operator appends to the cluster's name for a StatefulSet: the instance set's name and four
+/// random characters. Everything else that it derives is shorter: `-replicas`, `-pgbouncer`, `-repo-host`, `-ha-config`.
+const PERCONA_INSTANCE: &str = "-instance1-xxxx";
 /// Hex digits of the hash that stands for what was cut off a server's name.
 const NAME_HASH_LEN: usize = 8;
 
@@ -32,6 +37,10 @@ impl Names {
     /// Longest `DittoServer` name: 63 − a dash − the 10 characters of a hash, since pods carry the name of their
     /// revision (`<cr>-<hash>`) as a label. Every other name fits then, or is made to fit.
     pub const CR_NAME_MAX: usize = LABEL_MAX - 1 - REVISION_HASH_LEN;
+
+    /// Longest name of a `DittoServer` with a database of Percona's operator: that makes a StatefulSet for each instance of
+    /// the cluster, whose pods carry the name of its revision as a label, too.
+    pub const PERCONA_CR_NAME_MAX: usize = Self::CR_NAME_MAX - PERCONA_SUFFIX.len() - PERCONA_INSTANCE.len();
 
     /// Names for the `DittoServer` called `cr`.
     pub fn new(cr: impl Into<String>) -> Self {
@@ -103,7 +112,7 @@ impl Names {
     }
     /// The PostgreSQL cluster of Percona's operator.
     pub fn percona_cluster(&self) -> String {
-        format!("{}-postgres", self.cr)
+        format!("{}{PERCONA_SUFFIX}", self.cr)
     }
     /// The Secret that Percona's operator makes for the user `dittofs` of that cluster.
     pub fn percona_secret(&self) -> String {
@@ -203,6 +212,24 @@ mod tests {
         // What the limit is: the label controller-revision-hash of a pod, one longer and no pod can be made.
         assert_eq!(Names::CR_NAME_MAX, 52);
         assert_eq!(Names::CR_NAME_MAX + "-".len() + REVISION_HASH_LEN, LABEL_MAX);
+    }
+
+    #[test]
+    fn every_name_that_perconas_operator_derives_fits() {
+        let longest = Names::new("p".repeat(Names::PERCONA_CR_NAME_MAX));
+        let cluster = longest.percona_cluster();
+        assert_eq!((Names::PERCONA_CR_NAME_MAX, cluster.len()), (28, 37));
+        // Services, and values of labels.
+        for suffix in ["-primary", "-replicas", "-pgbouncer", "-pods", "-ha-config", "-ha-leader", "-repo-host-0"] {
+            assert!(cluster.len() + suffix.len() <= LABEL_MAX, "{suffix}");
+        }
+        // StatefulSets, whose pods have the revision's name as a label.
+        for set in ["-instance1-ab12", "-repo-host"] {
+            assert!(cluster.len() + set.len() + "-".len() + REVISION_HASH_LEN <= LABEL_MAX, "{set}");
+        }
+        let label = format!("{cluster}-instance1-ab12-5979c86d57");
+        assert_eq!(label.len(), LABEL_MAX, "one longer and no pod can be made");
+        assert!(cluster.len() + "-backup-ab12".len() <= LABEL_MAX && longest.percona_secret().len() <= 253);
     }
 
     #[test]

@@ -139,6 +139,8 @@ pub struct Observed<'a> {
     pub config: Option<&'a ConfigFact>,
     /// ConfigHasher: the database of Percona's operator.
     pub database: Option<&'a DatabaseFact>,
+    /// ConfigHasher: whether the server has no cluster of Percona's operator any more that would go with it.
+    pub without_database: bool,
     /// AdapterPoller.
     pub poll: Option<&'a PollFact>,
     /// Adapters of the last valid answer.
@@ -244,7 +246,8 @@ pub fn derive(seen: Observed<'_>) -> Value {
     if let Some(hash) = hash {
         status.insert("configHash".into(), json!(hash));
     }
-    if seen.server.is_ok_and(|server| server.percona.is_some()) {
+    // Once switched off it stands there until ConfigHasher has seen to what becomes of the cluster.
+    if !seen.server.is_ok_and(|server| server.percona.is_none()) || !seen.without_database {
         let known = seen.database.map(|database| json!(database.cluster));
         let before = || seen.previous.and_then(|previous| previous.get("perconaClusterName")).cloned();
         status.extend(known.or_else(before).map(|name| ("perconaClusterName".to_owned(), name)));

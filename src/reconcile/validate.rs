@@ -51,7 +51,7 @@ pub fn validate(object: &Value) -> Result<ValidatedServer, SpecInvalid> {
     }
     let storage = storage(&mut read, &spec);
     let cache = cache(&mut read, &spec);
-    let percona = percona::percona(&mut read, &spec);
+    let percona = percona::percona(&mut read, &spec, &name);
     let database = match (database(&mut read, &spec, percona.is_some()), &percona) {
         (_, Some(_)) => Database::Percona,
         (given, None) => given,

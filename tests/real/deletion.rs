@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use dittofs_testbed::audit::Entry;
-use dittofs_testbed::cluster::{Cluster, ClusterOptions, resources};
+use dittofs_testbed::cluster::{Cluster, ClusterOptions, Resource, resources};
 use dittofs_testbed::dittofs::{Mode, Scope, ServerHandle};
 use serde_json::{Value, json};
 
-use crate::look::LATER;
+use crate::look::{LATER, uid};
 use crate::support::{Bed, SOON};
 
 const OURS: &str = "dittofs.dittofs.com/finalizer";
@@ -61,6 +61,42 @@ async fn told(bed: &Bed, text: &str) {
         })
         .await
         .expect("the log says it");
+}
+
+/// What outlives a server of that name, each with its uid: its claims, and the Secrets that were generated for it.
+async fn outliving(bed: &Bed, name: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (resource, name) in [
+        (resources::CLAIMS, format!("metadata-{name}-0")),
+        (resources::CLAIMS, format!("controlplane-{name}-0")),
+        (resources::SECRETS, format!("{name}-jwt-secret")),
+        (resources::SECRETS, format!("{name}-admin-bootstrap-credentials")),
+    ] {
+        let object = bed.get(resource, &name).await;
+        assert!(object["metadata"]["deletionTimestamp"].is_null(), "{object}");
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        found.push((name, uid));
+    }
+    found
+}
+
+/// The objects that go with a server.
+fn owned(name: &str) -> [(Resource, String); 7] {
+    [
+        (resources::STATEFUL_SETS, name.to_owned()),
+        (resources::SERVICES, format!("{name}-headless")),
+        (resources::SERVICES, format!("{name}-api")),
+        (resources::SERVICES, format!("{name}-adapter-nfs")),
+        (resources::NETWORK_POLICIES, format!("{name}-baseline")),
+        (resources::CONFIG_MAPS, format!("{name}-config")),
+        (resources::SECRETS, format!("{name}-operator-credentials")),
+    ]
+}
+
+async fn delete_with(bed: &Bed, name: &str, propagation: &str) {
+    let namespace = bed.world.namespace();
+    let deleted = namespace.cluster().delete_with(resources::SERVERS, namespace.name(), name, propagation).await;
+    deleted.expect("the deletion is accepted");
 }
 
 /// The operator's writes to the finalizers of a server.
@@ -234,4 +270,62 @@ async fn a_namespace_that_is_deleted_goes_with_its_server_and_without_a_storm() 
     let warned = bed.world.operator().logs().iter().filter(|line| line.contains("\"WARN\"")).count();
     assert!(warned < 15, "{warned} warnings");
     bed.finish(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreground_deletion_waits_for_what_the_server_owned_and_for_nothing_else() {
+    let bed = Bed::new("foreground").await;
+    for name in ["files", "hangs"] {
+        bed.ready_server(name, &json!({})).await;
+        bed.wait_adapter_services(name, &[("nfs", 12049), ("smb", 1445)]).await;
+    }
+    let before = [outliving(&bed, "files").await, outliving(&bed, "hangs").await];
+    bed.dittofs("hangs").set_mode(Mode::Hang, Scope::All);
+    for name in ["files", "hangs"] {
+        delete_with(&bed, name, "Foreground").await;
+    }
+    for (name, before) in ["files", "hangs"].into_iter().zip(before) {
+        // The garbage collector takes the pod at once, and with it every reason to wait for the API.
+        let took = gone(&bed, name).await;
+        assert!(took < SOON, "{name} waited {took:?}");
+        for (resource, name) in owned(name) {
+            let left = bed.world.namespace().get(resource, &name).await.expect("an answer");
+            assert!(left.is_none(), "{} {name} is left, or was made again", resource.kind);
+        }
+        assert_eq!(outliving(&bed, name).await, before);
+    }
+    assert!(bed.events("CleanupTimeout").await.is_empty());
+    bed.finish(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphaning_deletion_leaves_all_of_it_running_and_nobody_writes_to_it_any_more() {
+    let bed = Bed::new("orphan").await;
+    bed.ready_server("files", &json!({})).await;
+    bed.wait_adapter_services("files", &[("nfs", 12049), ("smb", 1445)]).await;
+    let (set, pod, kept) = (bed.set("files").await, bed.pod("files").await, outliving(&bed, "files").await);
+    delete_with(&bed, "files", "Orphan").await;
+    let took = gone(&bed, "files").await;
+    assert!(took < SOON, "it waited {took:?}");
+    for (resource, name) in owned("files") {
+        let left = bed.get(resource, &name).await;
+        assert!(left["metadata"]["ownerReferences"].is_null(), "{left}");
+        assert!(left["metadata"]["deletionTimestamp"].is_null(), "{left}");
+    }
+
+    // A successor takes none of it: it is nobody's, which is told.
+    bed.world.apply_server("files", &json!({})).await.expect("another of the name");
+    bed.wait_event("NotOwned", "belongs to somebody else").await;
+    delete(&bed, "files").await;
+    let took = gone(&bed, "files").await;
+    assert!(took < SOON, "it waited {took:?}");
+    for (resource, name) in owned("files") {
+        bed.get(resource, &name).await;
+    }
+    let after = bed.set("files").await;
+    assert_eq!((uid(&after), &after["metadata"]["generation"]), (uid(&set), &set["metadata"]["generation"]));
+    assert_eq!(uid(&bed.pod("files").await), uid(&pod), "it runs on");
+    assert_eq!(outliving(&bed, "files").await, kept);
+    assert!(bed.events("CleanupTimeout").await.is_empty());
+    bed.finish(1).await;
 }

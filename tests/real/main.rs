@@ -26,6 +26,7 @@ mod network_policy;
 mod otlp;
 mod pause;
 mod percona;
+mod percona_farewell;
 mod polling;
 mod portmapper;
 mod rollouts;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::look::{container, hash, uid};
 use crate::support::Bed;
 
-const CLUSTERS: dittofs_testbed::cluster::Resource = resources::PERCONA_CLUSTERS;
+pub(crate) const CLUSTERS: dittofs_testbed::cluster::Resource = resources::PERCONA_CLUSTERS;
 
 /// What Percona's operator reports of a cluster.
-async fn report(bed: &Bed, cluster: &str, state: &str) {
+pub(crate) async fn report(bed: &Bed, cluster: &str, state: &str) {
     let namespace = bed.world.namespace();
     let status = json!({"status": {"state": state}});
     let patched = namespace.cluster().patch_subresource(CLUSTERS, namespace.name(), cluster, "status", &status).await;
@@ -18,7 +18,7 @@ async fn report(bed: &Bed, cluster: &str, state: &str) {
 }
 
 /// The Secret that it makes.
-async fn credentials(bed: &Bed, cluster: &str) {
+pub(crate) async fn credentials(bed: &Bed, cluster: &str) {
     let data = [
         ("host", "primary.example.svc"),
         ("port", "5432"),
@@ -29,12 +29,19 @@ async fn credentials(bed: &Bed, cluster: &str) {
     bed.world.namespace().secret(&format!("{cluster}-pguser-dittofs"), &data).await.expect("a Secret");
 }
 
+/// Makes the kind known.
+pub(crate) async fn install(cluster: &Cluster) {
+    let text = std::fs::read_to_string(repository().join("tests/fixtures/percona/crd.yaml")).expect("the CRD");
+    let crd: Value = serde_yaml_ng::from_str(&text).expect("the CRD is YAML");
+    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
+}
+
 fn env<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let mut env = container(&pod["spec"])["env"].as_array().expect("variables").iter();
     &env.find(|variable| variable["name"] == name).unwrap_or_else(|| panic!("no {name}"))["valueFrom"]["secretKeyRef"]
 }
 
-async fn wait_owned(bed: &Bed, cluster: &str, owner: Option<&str>) -> Value {
+pub(crate) async fn wait_owned(bed: &Bed, cluster: &str, owner: Option<&str>) -> Value {
     bed.wait_object(CLUSTERS, cluster, &format!("to have the owner {owner:?}"), |object| {
         let found = object["metadata"]["ownerReferences"][0]["uid"].as_str();
         if found == owner { Ok(()) } else { Err(format!("{found:?}")) }
@@ -63,9 +70,7 @@ async fn a_database_of_percona_is_made_when_its_kind_arrives_awaited_used_and_ne
     let set = namespace.get(resources::STATEFUL_SETS, "files").await.expect("an answer");
     assert!(set.is_none(), "a StatefulSet before the database");
 
-    let text = std::fs::read_to_string(repository().join("tests/fixtures/percona/crd.yaml")).expect("the CRD");
-    let crd: Value = serde_yaml_ng::from_str(&text).expect("the CRD is YAML");
-    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
+    install(&cluster).await;
     bed.wait_condition("files", "DatabaseReady", "False", "PerconaNotReady").await;
     let made = wait_owned(&bed, "files-postgres", None).await;
     assert_eq!(made["spec"]["crVersion"], "2.8.0");

@@ -1,8 +1,11 @@
 //! TLS of the REST API: the default address, `https://NAME-api.NAMESPACE.svc…`, with the stand-in as the proxy behind
 //! which all of them are. Names are checked, CAs are real, certificates change under a running operator.
 
+use std::time::Instant;
+
 use dittofs_testbed::certs::{Authority, Issued};
 use dittofs_testbed::cluster::resources;
+use dittofs_testbed::dittofs::{Mode, Scope};
 use serde_json::{Value, json};
 
 use crate::look::{LATER, container, hash};
@@ -220,4 +223,54 @@ async fn a_missing_secret_of_tls_is_named_and_nothing_is_started_or_changed_with
     bed.world.wait_ready("files").await.expect("it is ready again");
     bed.assert_one_operator();
     bed.finish(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_tls_fails_is_let_go_within_its_minute_and_says_what_stood_in_the_way() {
+    let bed = at_services("tls-farewell").await;
+    let ca = Authority::new("ca");
+    let names = ["expired", "silent", "bare"];
+    for name in names {
+        let issued = bed.issue(&ca, name);
+        bed.dittofs(name).set_tls(&issued, None);
+        let secret = format!("{name}-cert");
+        bed.certificate(&secret, &issued, ca.pem()).await;
+        bed.ready_server(name, &spec(&json!({"tls": true, "certSecretName": secret}))).await;
+        bed.wait_condition(name, "Authenticated", "True", "AuthenticationSucceeded").await;
+    }
+    bed.dittofs("expired").set_tls(&ca.expired(&[&bed.host("expired")]), None);
+    bed.dittofs("silent").set_mode(Mode::Hang, Scope::All);
+    // What the operator is to trust is in no Secret any more.
+    bed.world.namespace().delete(resources::SECRETS, "bare-cert").await.expect("deleted");
+    bed.wait_message("bare", "Authenticated", "False", "Secret bare-cert").await;
+    bed.wait_message("expired", "Authenticated", "False", "expired on 2021-01-01").await;
+    for name in names {
+        bed.world.namespace().delete(resources::SERVERS, name).await.expect("the deletion is accepted");
+    }
+    let start = Instant::now();
+    for name in names {
+        bed.wait_message(name, "Ready", "False", "the operator's account at the server").await;
+    }
+    for (name, why) in names.into_iter().zip(["expired on 2021-01-01", "no full answer in time", "Secret bare-cert"]) {
+        bed.world
+            .wait_until(&format!("{name} to be gone"), LATER * 2, async || {
+                match bed.world.namespace().get(resources::SERVERS, name).await {
+                    Ok(None) => Ok(()),
+                    Ok(Some(server)) => Err(server["status"].to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            })
+            .await
+            .expect("it goes");
+        assert!((50..80).contains(&start.elapsed().as_secs()), "{name}: {:?}", start.elapsed());
+        bed.wait_event("CleanupTimeout", why).await;
+        bed.wait_gone(resources::STATEFUL_SETS, name).await;
+        bed.wait_gone(resources::SECRETS, &format!("{name}-operator-credentials")).await;
+        for secret in ["jwt-secret", "admin-bootstrap-credentials"] {
+            bed.get(resources::SECRETS, &format!("{name}-{secret}")).await;
+        }
+        bed.get(resources::CLAIMS, &format!("metadata-{name}-0")).await;
+    }
+    bed.get(resources::SECRETS, "expired-cert").await;
+    bed.finish(3).await;
 }

@@ -2,16 +2,24 @@
 //! [`crate::reconcile::percona`].
 //!
 //! Creates the cluster once and keeps its owner reference in step with the spec; nothing else of it is ever written. It
-//! is read at each run, and runs follow each other while there is one: faster until it can be used.
+//! is read at each run, and runs follow each other while there is one: faster until it can be used. How a server parts
+//! with it: `farewell`.
+//!
+//! It is polled by name and not watched, on purpose. A watch could not be narrowed to what is ours, since a cluster that
+//! the Go operator made bears no label of ours: it would need the right to list and watch everybody's databases, where
+//! `get` of one name does. The kind is absent from most clusters, in which each operator would ask for it for ever; a
+//! poll is made only for a server that has Percona enabled. What is waited for, a database that comes up, takes minutes;
+//! [`UNTIL_READY`] is the delay that a poll adds to it, and one GET in [`WHEN_READY`] a server is what it costs after.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::Run;
+use crate::build::owner_reference;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::percona::{ClusterStep, DatabaseFact, Parting, part_with_cluster, plan_cluster};
+use crate::reconcile::percona::{ClusterStep, DatabaseFact, plan_cluster};
 use crate::reconcile::{Percona, ValidatedServer};
 
 /// Until the next look at a database that cannot be used: also how soon a CustomResourceDefinition that arrives is
@@ -59,29 +67,6 @@ impl Run {
         fact
     }
 
-    /// Sees to it that the garbage collector takes the cluster of a server that goes exactly when the spec says so: the
-    /// owner reference may be older than the spec, or the Go operator's.
-    pub(super) async fn part_with_database(&mut self, server: &ValidatedServer) -> Result<(), KubeError> {
-        const KIND: Kind = Kind::PerconaPgCluster;
-        if server.percona.is_none() {
-            return Ok(());
-        }
-        let (namespace, name) = (self.key.namespace.clone(), server.names().percona_cluster());
-        let live = match self.deps.cluster.get(KIND, &namespace, &name).await {
-            Err(error) if error.is_unserved() => return Ok(()),
-            live => live?,
-        };
-        let (object, how) = match part_with_cluster(server, live.as_ref()) {
-            Parting::Nothing | Parting::Orphaned | Parting::Taken => return Ok(()),
-            Parting::Release(object) => (object, "outlives the server"),
-            Parting::Claim(object) => (object, "goes with the server"),
-        };
-        self.deps.cluster.replace(KIND, &namespace, &name, &object).await?;
-        self.done.did("update", format!("updated {KIND} {name}: it {how}"));
-        self.done.tell(None);
-        Ok(())
-    }
-
     async fn write_cluster(
         &mut self,
         server: &ValidatedServer,
@@ -94,23 +79,20 @@ impl Run {
         let live = deps.cluster.get(KIND, &namespace, name).await?;
         let stored: Value = match plan_cluster(server, wanted, live.as_ref()) {
             ClusterStep::Keep => live.unwrap_or_default(),
-            ClusterStep::Create(object) => {
+            ClusterStep::Create(mut object) => {
+                if crate::fault::on("take-database") {
+                    object["metadata"]["ownerReferences"] = json!([owner_reference(server)]);
+                }
                 let made = deps.cluster.create(KIND, &namespace, &object).await?;
                 info!(namespace, name = self.key.name, cluster, "created the database's cluster");
                 self.done.did("create", format!("created {KIND} {name}"));
                 made
             }
+            ClusterStep::SetOwner(_) if crate::fault::on("keep-tie") => live.unwrap_or_default(),
             ClusterStep::SetOwner(object) => {
                 let written = deps.cluster.replace(KIND, &namespace, name, &object).await?;
                 let how = if wanted.delete_with_server { "goes with the server" } else { "outlives the server" };
-                info!(
-                    namespace,
-                    name = self.key.name,
-                    cluster,
-                    how,
-                    "the fate of the database's cluster follows the spec"
-                );
-                self.done.did("update", format!("updated {KIND} {name}: it {how}"));
+                self.follows_the_spec(name, how);
                 written
             }
             ClusterStep::BeingDeleted => {

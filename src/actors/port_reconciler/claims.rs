@@ -82,6 +82,12 @@ impl Run {
             let claim = wish.volume.claim();
             let cached = self.deps.caches.claims.get(&self.key.namespace, &wish.name);
             self.grown(server, wish, cached.as_deref(), before.sizes.get(claim));
+            if crate::fault::on("delete-claim")
+                && let Some(claim) = &cached
+            {
+                let uid = meta(claim, "uid");
+                let _ = self.deps.cluster.delete(Kind::Claim, &self.key.namespace, &wish.name, uid).await;
+            }
             if let Some(size) = cached.as_deref().and_then(claims::size_of) {
                 after.sizes.insert(claim, size.to_owned());
             }

@@ -70,8 +70,13 @@ impl Hold {
 
     /// An actor of the family was started anew: what it was doing for the deletion is to be asked for again.
     pub(super) fn actor_is_new(&mut self, role: Role, now: Duration) {
-        if let (Some(deletion), Role::AdapterPoller) = (&mut self.deletion, role) {
-            deletion.ask_again(now);
+        let duty = match role {
+            Role::AdapterPoller => Duty::Account,
+            Role::ConfigHasher => Duty::Database,
+            _ => return,
+        };
+        if let Some(deletion) = &mut self.deletion {
+            deletion.ask_again(duty, now);
         }
     }
 }
@@ -196,12 +201,13 @@ impl Supervisor {
     fn ask(&self, key: &ServerKey, spec: &Spec, duties: &[Duty], ctx: &Context<Self>) {
         let Some(family) = self.families.get(key) else { return };
         for duty in duties {
+            let of = |role| {
+                let cause = Cause::here(CauseKind::ServerChanged).to(&self.deps.metrics, role);
+                Cleanup { uid: spec.uid.clone(), answer: ctx.address().recipient(), cause }
+            };
             match duty {
-                Duty::Account => {
-                    let cause = Cause::here(CauseKind::ServerChanged).to(&self.deps.metrics, Role::AdapterPoller);
-                    let answer = ctx.address().recipient();
-                    family.poller.0.do_send(Cleanup { uid: spec.uid.clone(), answer, cause });
-                }
+                Duty::Account => family.poller.0.do_send(of(Role::AdapterPoller)),
+                Duty::Database => family.hasher.0.do_send(of(Role::ConfigHasher)),
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Each actor alone, its siblings replaced by mailboxes that record, under a paused clock where no socket is needed.
 
 mod config_hasher;
+mod farewell;
 mod flight;
 mod network_policies;
 mod poller;

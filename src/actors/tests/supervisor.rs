@@ -674,6 +674,7 @@ fn a_server_without_a_pod_is_released_at_once_and_the_finalizers_of_others_stay(
         assert_eq!(setup.finalizers("files"), json!([THEIRS]));
         assert_eq!(setup.told("Deleting").len(), 1);
         assert!(setup.told("CleanupTimeout").is_empty());
+        assert_eq!(setup.bench.api.count("GET PerconaPGCluster"), 0, "it never had a database");
         let before = setup.asked();
         setup.see(Sighting::Server(key("files")));
         setup.rest().await;
@@ -721,6 +722,53 @@ fn a_poller_that_dies_while_it_cleans_up_is_asked_again_and_a_pod_that_goes_ends
         setup.bench.sync();
         setup.see(Sighting::StatefulSet(key("files")));
         eventually("it is released", || setup.bench.api.find(Kind::DittoServer, "files").is_none()).await;
+        assert!(setup.told("CleanupTimeout").is_empty());
+    });
+}
+
+/// A server with a cluster of Percona's operator, without a pod.
+async fn with_database() -> Setup {
+    let setup = Setup::new(&["files"]).await;
+    setup.change("files", |server| server["spec"]["percona"] = json!({"enabled": true}));
+    eventually("a cluster", || setup.bench.api.find(Kind::PerconaPgCluster, "files-postgres").is_some()).await;
+    setup
+}
+
+#[test]
+fn a_deletion_waits_until_the_database_is_seen_to_and_no_longer_than_for_anything_else() {
+    run(async {
+        let setup = with_database().await;
+        setup.bench.api.fail(usize::MAX, "GET PerconaPGCluster", Fault::Status(500, "InternalError"));
+        setup.change("files", deleted);
+        let start = Instant::now();
+        while setup.bench.api.find(Kind::DittoServer, "files").is_some() {
+            assert!(start.elapsed() < Duration::from_mins(2), "never");
+            pass(0.5).await;
+        }
+        let took = start.elapsed().as_secs_f64();
+        assert!((59.0..63.0).contains(&took), "{took}");
+        let told = setup.told("CleanupTimeout");
+        assert!(told.len() == 1 && told[0].contains("owner reference of the PerconaPGCluster"), "{told:?}");
+    });
+}
+
+#[test]
+fn a_hasher_that_dies_while_it_parts_with_the_database_is_asked_again() {
+    run(async {
+        let setup = with_database().await;
+        let read = "GET PerconaPGCluster";
+        setup.bench.api.fail(usize::MAX, read, Fault::Hang);
+        setup.rest().await;
+        let before = setup.bench.api.count(read);
+        setup.change("files", deleted);
+        eventually("it is asked", || setup.bench.api.count(read) > before).await;
+        let asked = setup.bench.api.count(read);
+        setup.supervisor.do_send(Hit("files", Role::ConfigHasher));
+        eventually("its successor is asked", || setup.bench.api.count(read) > asked).await;
+        assert!(setup.bench.api.find(Kind::DittoServer, "files").is_some());
+        setup.bench.api.heal();
+        eventually("it is released", || setup.bench.api.find(Kind::DittoServer, "files").is_none()).await;
+        assert_eq!(setup.told("PerconaOrphaned").len(), 1);
         assert!(setup.told("CleanupTimeout").is_empty());
     });
 }

@@ -20,6 +20,7 @@ struct World {
     server: Result<ValidatedServer, String>,
     config: Option<ConfigFact>,
     database: Option<DatabaseFact>,
+    without_database: bool,
     poll: Option<PollFact>,
     adapters: Option<Vec<ObservedAdapter>>,
     ports: Option<PortsFact>,
@@ -72,6 +73,7 @@ fn healthy() -> World {
         server: Ok(server("files").generation(3).build()),
         config: Some(ConfigFact::Valid { generation: 3 }),
         database: None,
+        without_database: false,
         poll: Some(PollFact::Answered),
         adapters: Some(vec![adapter("nfs", 12049, AdapterState::Running)]),
         ports: Some(PortsFact { applied: Some(3), ..PortsFact::default() }),
@@ -103,6 +105,7 @@ impl World {
             server: self.server.as_ref().map_err(String::as_str),
             config: self.config.as_ref(),
             database: self.database.as_ref(),
+            without_database: self.without_database,
             poll: self.poll.as_ref(),
             adapters: self.adapters.as_deref(),
             ports: self.ports.as_ref(),
@@ -832,7 +835,14 @@ fn the_database_of_percona_is_told_and_counts_only_where_there_is_one() {
     let again = database(None).restarted().with(|world| world.database = None).derive();
     assert_eq!(condition_of(&again, "DatabaseReady")["status"], "True");
     assert_eq!(again["perconaClusterName"], "files-postgres");
-    let without = healthy().with(|world| world.previous = Some(ready.clone())).derive();
-    assert!(previous_condition(Some(&without), "DatabaseReady").is_none());
+    let off = healthy().with(|world| world.previous = Some(ready.clone()));
+    let parting = off.derive();
+    assert!(previous_condition(Some(&parting), "DatabaseReady").is_none());
+    assert_eq!(parting["perconaClusterName"], "files-postgres", "it is not seen to yet");
+    let broken = database(None).restarted().with(|world| {
+        (world.server, world.without_database) = (Err("no".to_owned()), true);
+    });
+    assert_eq!(broken.derive()["perconaClusterName"], "files-postgres", "who knows what an invalid spec wants");
+    let without = off.with(|world| world.without_database = true).derive();
     assert_eq!(patch(Some(&ready), &without).unwrap()["perconaClusterName"], Value::Null);
 }

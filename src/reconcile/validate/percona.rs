@@ -1,11 +1,11 @@
 //! `spec.percona`. What is not enabled is checked for its form and then left out.
 
 use super::super::problem::{Field, Reader};
-use super::super::{Percona, PerconaBackup, parse_bytes};
+use super::super::{Names, Percona, PerconaBackup, parse_bytes};
 use crate::crd::{defaults, rules};
 
-/// The cluster that is to be made.
-pub(super) fn percona(read: &mut Reader, spec: &Field<'_>) -> Option<Percona> {
+/// The cluster that is to be made for the server called `name`.
+pub(super) fn percona(read: &mut Reader, spec: &Field<'_>, name: &str) -> Option<Percona> {
     let percona = read.object(spec, "percona");
     let enabled = read.boolean(&percona.child("enabled"), false);
     let checked = Percona {
@@ -22,6 +22,15 @@ pub(super) fn percona(read: &mut Reader, spec: &Field<'_>) -> Option<Percona> {
         database_name: given(read, &percona, "databaseName", defaults::PERCONA_DATABASE_NAME),
         backup: backup(read, &percona),
     };
+    let max = Names::PERCONA_CR_NAME_MAX;
+    if enabled && name.len() > max {
+        let remedy = rules::PERCONA_NAME_REMEDY;
+        read.note(
+            "metadata.name",
+            format!("\"{name}\" ({} characters) and spec.percona.enabled is true", name.len()),
+            format!("{remedy}; at most {max} characters fit the names that Percona's operator makes of it"),
+        );
+    }
     enabled.then_some(checked)
 }
 

@@ -65,6 +65,15 @@ pub mod resources {
     /// Cluster role bindings.
     pub const CLUSTER_ROLE_BINDINGS: Resource =
         resource("rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding");
+    /// Admission policies.
+    pub const ADMISSION_POLICIES: Resource =
+        resource("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");
+    /// What binds them.
+    pub const ADMISSION_BINDINGS: Resource = resource(
+        "admissionregistration.k8s.io/v1",
+        "validatingadmissionpolicybindings",
+        "ValidatingAdmissionPolicyBinding",
+    );
     /// Custom resource definitions.
     pub const CRDS: Resource =
         resource("apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition");

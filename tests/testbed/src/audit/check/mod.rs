@@ -2,6 +2,7 @@
 
 mod absence;
 mod confinement;
+mod databases;
 #[cfg(test)]
 mod fixture;
 mod load;
@@ -59,10 +60,11 @@ impl std::fmt::Display for Broken {
 pub fn judge(facts: &Facts) -> Vec<Broken> {
     let view = View::new(facts);
     let mut broken = Vec::new();
-    let checks: [fn(&View<'_>, &mut Vec<Broken>); 8] = [
+    let checks: [fn(&View<'_>, &mut Vec<Broken>); 9] = [
         one_writer::check,
         restarts::check,
         ownership::check,
+        databases::check,
         absence::check,
         load::check,
         confinement::check,
