@@ -13,9 +13,11 @@ use serde::Serialize;
 
 use crate::actors::vault::secret_bytes;
 use crate::build::{APP, APP_LABEL, hashed_text, render};
-use crate::cluster::{Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
+use crate::cluster::{ClassReader, Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
+use crate::reconcile::claims::wishes;
 use crate::reconcile::preview::{Live, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
+use crate::reconcile::storage_class::{Class, ClassSeen, awaited, claims_wait, database_waits, of_database};
 use crate::reconcile::{
     Keys, SecretKey, ServerKey, ValidatedServer, config_hash, disowned, generation_for_hash, meta, owned_by,
     secrets_used, validate,
@@ -116,6 +118,7 @@ impl Report {
 pub async fn check(namespace: Option<&str>) -> Result<Report, CheckError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
     let cluster = Cluster::new(client).at(&server);
+    let classes = ClassReader::new(cluster.clone());
     let mut report = Report::default();
     let mut servers = cluster.list(Kind::DittoServer, namespace, None).await?;
     servers.sort_by(|a, b| (meta(a, "namespace"), meta(a, "name")).cmp(&(meta(b, "namespace"), meta(b, "name"))));
@@ -123,7 +126,7 @@ pub async fn check(namespace: Option<&str>) -> Result<Report, CheckError> {
         let key = ServerKey::new(meta(&object, "namespace"), meta(&object, "name"));
         let checked = validate(&object).map_err(|invalid| invalid.to_string());
         let live = match &checked {
-            Ok(server) if !server.deleting => read(&cluster, server).await?,
+            Ok(server) if !server.deleting => read(&cluster, &classes, server).await?,
             _ => Live::default(),
         };
         report.servers.push(preview(&key, checked.as_ref().map_err(String::as_str), &live));
@@ -131,7 +134,7 @@ pub async fn check(namespace: Option<&str>) -> Result<Report, CheckError> {
     Ok(report)
 }
 
-async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<Live, KubeError> {
+async fn read(cluster: &Cluster, classes: &ClassReader, server: &ValidatedServer) -> Result<Live, KubeError> {
     let (namespace, names) = (server.key.namespace.as_str(), server.names());
     let mut live = Live {
         stateful_set: cluster.get(Kind::StatefulSet, namespace, &names.stateful_set()).await?,
@@ -149,7 +152,40 @@ async fn read(cluster: &Cluster, server: &ValidatedServer) -> Result<Live, KubeE
         }
     }
     read_secrets(cluster, server, &mut live).await?;
+    live.classless = classless(cluster, classes, server).await?;
     Ok(live)
+}
+
+/// What to say of the StorageClasses that the server's volumes, and its database's, wait for.
+async fn classless(
+    cluster: &Cluster,
+    classes: &ClassReader,
+    server: &ValidatedServer,
+) -> Result<Vec<String>, KubeError> {
+    let mut claims = BTreeMap::new();
+    for wish in wishes(server) {
+        if let Some(claim) = cluster.get(Kind::Claim, &server.key.namespace, &wish.name).await? {
+            claims.insert(wish.name, Arc::new(claim));
+        }
+    }
+    let own = awaited(server, |name| claims.get(name).cloned());
+    let mut waiting: Vec<(Class, String)> =
+        own.into_iter().map(|(class, names)| (class.clone(), claims_wait(server, &class, &names))).collect();
+    let database = server.percona.as_ref().and_then(of_database);
+    waiting.extend(database.map(|class| (class.clone(), database_waits(&class))));
+    let mut told = Vec::new();
+    for (class, why) in waiting {
+        match classes.look(&class).await.seen {
+            ClassSeen::There => {}
+            ClassSeen::Missing => told.push(why),
+            ClassSeen::Unknown => {
+                let name = if let Class::Named(name) = &class { name } else { "that is the default" };
+                told.push(format!("whether there is a StorageClass {name} cannot be read; see to it"));
+            }
+        }
+    }
+    told.dedup();
+    Ok(told)
 }
 
 async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Live) -> Result<(), KubeError> {
@@ -161,7 +197,8 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
             if generated.contains(&used.name) {
                 live.secrets_to_make.push(used.name);
             } else {
-                live.missing.push(format!("Secret {} does not exist, needed for {}", used.name, used.purpose));
+                live.missing
+                    .push(format!("Secret {} does not exist, needed for {} ({})", used.name, used.purpose, used.field));
             }
             continue;
         };
@@ -183,7 +220,10 @@ async fn read_secrets(cluster: &Cluster, server: &ValidatedServer, live: &mut Li
                     values.insert(SecretKey { name: used.name.clone(), key }, value);
                 }
                 None if required => {
-                    live.missing.push(format!("Secret {} has no key {key}, needed for {}", used.name, used.purpose));
+                    live.missing.push(format!(
+                        "Secret {} has no key {key}, needed for {} ({})",
+                        used.name, used.purpose, used.field
+                    ));
                 }
                 None => {}
             }

@@ -1,9 +1,11 @@
 //! The command line: every flag with its environment variable, and what the exit codes mean.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::build::{WEBHOOK_PATH, WEBHOOK_PORT};
 use crate::dittofs::{DEFAULT_API_URL_TEMPLATE, UrlTemplate};
 
 /// Exit codes, for `--help` and the README.
@@ -41,6 +43,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Print the CustomResourceDefinition as YAML.
     Crd,
+    /// Print Service, ValidatingWebhookConfiguration, Issuer and Certificate of the optional webhook as YAML.
+    Webhook,
     /// Print ServiceAccount, ClusterRole and binding as YAML: the rights that the operator needs, and no more.
     Rbac,
 }
@@ -77,6 +81,22 @@ pub struct RunArgs {
     /// Address of /debug/state, on localhost only: what every actor is doing, as JSON. Default: off.
     #[arg(long, env = "DITTOFS_DEBUG_ADDR", value_name = "ADDRESS", value_parser = crate::debug::loopback)]
     pub debug_addr: Option<SocketAddr>,
+    /// Serve the validating admission webhook, which refuses what only the cluster can tell. Default: off.
+    ///
+    /// `dittofs-operator webhook` prints what the cluster needs for it; docs/webhook.md.
+    #[arg(long, env = "DITTOFS_WEBHOOK")]
+    pub webhook: bool,
+    /// Address of the webhook.
+    #[arg(long, env = "DITTOFS_WEBHOOK_ADDRESS", value_name = "ADDRESS",
+        default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, WEBHOOK_PORT)))]
+    pub webhook_address: SocketAddr,
+    /// Directory of the webhook's tls.crt and tls.key, read again while the process runs.
+    #[arg(long, env = "DITTOFS_WEBHOOK_CERT_DIR", value_name = "DIRECTORY", default_value = "/webhook-cert")]
+    pub webhook_cert_dir: PathBuf,
+    /// Path of the webhook; one that cannot be guessed keeps others than the API server from asking.
+    #[arg(long, env = "DITTOFS_WEBHOOK_PATH", value_name = "PATH", default_value = WEBHOOK_PATH,
+        hide_env_values = true, value_parser = crate::webhook::path)]
+    pub webhook_path: String,
     /// What to log: a level, or levels per module (`info,dittofs_operator::dittofs=debug`).
     #[arg(long, env = "RUST_LOG", value_name = "FILTER", default_value = "info,kube_client=error")]
     pub log: String,

@@ -36,3 +36,4 @@ pub mod logging;
 pub mod reconcile;
 pub mod run;
 pub mod telemetry;
+pub mod webhook;

@@ -11,7 +11,7 @@ use dittofs_operator::check::{CheckError, check};
 use dittofs_operator::cli::{CheckArgs, Cli, Command, RunArgs};
 use dittofs_operator::run::{Options, RunError, run};
 use dittofs_operator::telemetry::export::{Origin, Tracing};
-use dittofs_operator::{build, crd, logging};
+use dittofs_operator::{build, crd, logging, webhook};
 
 /// Many small JSON trees come and go on several threads: this allocator gives their pages back, glibc's keeps them.
 #[global_allocator]
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crd => print(&crd::crd_yaml()),
         Command::Rbac => print(&build::rbac_yaml()),
+        Command::Webhook => print(&build::webhook_yaml()),
         Command::Run(arguments) => within_runtime(serve(*arguments)),
         Command::Check(arguments) => within_runtime(preview(arguments)),
     }
@@ -93,6 +94,11 @@ async fn serve(arguments: RunArgs) -> ExitCode {
         metrics_addr: arguments.metrics_addr,
         metrics_per_server: arguments.metrics_per_server,
         debug_addr: arguments.debug_addr,
+        webhook: arguments.webhook.then_some(webhook::Settings {
+            address: arguments.webhook_address,
+            path: arguments.webhook_path,
+            cert_dir: arguments.webhook_cert_dir,
+        }),
         own_namespace: arguments.own_namespace.filter(|namespace| !namespace.is_empty()),
         instance: arguments.instance,
     };
@@ -103,7 +109,10 @@ async fn serve(arguments: RunArgs) -> ExitCode {
             tracing::error!("{error}");
             match error {
                 RunError::Connect(_) => ExitCode::from(3),
-                RunError::Health { .. } | RunError::Metrics { .. } | RunError::Debug { .. } => ExitCode::from(2),
+                RunError::Health { .. }
+                | RunError::Metrics { .. }
+                | RunError::Debug { .. }
+                | RunError::Webhook { .. } => ExitCode::from(2),
                 RunError::Http(_) | RunError::Signals(_) | RunError::Fatal(_) => ExitCode::FAILURE,
             }
         }

@@ -20,12 +20,15 @@ use crate::actors::heart::Heart;
 use crate::actors::specs::Specs;
 use crate::actors::supervisor::{Fatal, Shutdown, Supervisor};
 use crate::actors::{Caches, Deps};
-use crate::cluster::{Cluster, ConnectError, ConnectOptions, Events, MishapReader, WatchPolicy, connect, count_events};
+use crate::cluster::{
+    ClassReader, Cluster, ConnectError, ConnectOptions, Events, MishapReader, WatchPolicy, connect, count_events,
+};
 use crate::debug::{self, Debug};
 use crate::dittofs::{HttpClient, HttpClientError, HttpSettings, UrlTemplate};
 use crate::health::{self, Health};
 use crate::telemetry::export::Tracing;
 use crate::telemetry::metrics::{self, Metrics};
+use crate::webhook;
 
 /// How long the writers may take to finish; the pod's grace period is 30 s.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -45,6 +48,8 @@ pub struct Options {
     pub metrics_per_server: bool,
     /// Where `/debug/state` is served; nowhere when unset.
     pub debug_addr: Option<SocketAddr>,
+    /// How the admission webhook is served; not at all when unset.
+    pub webhook: Option<webhook::Settings>,
     /// The operator's own namespace, when it runs in a cluster.
     pub own_namespace: Option<String>,
     /// Name of this instance in events.
@@ -84,6 +89,14 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The webhook's address cannot be listened on.
+    #[error("cannot listen on --webhook-address {address}: {source}; choose a free address")]
+    Webhook {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
@@ -98,8 +111,10 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
     let (client, server) = connect(&ConnectOptions::default()).await?;
     let metrics = Metrics::new(options.metrics_per_server);
     metrics.count_spans_of(tracing.stats.clone());
+    let cluster = Cluster::new(client.clone()).at(&server).counted(metrics.clone());
     let deps = Arc::new(Deps {
-        cluster: Cluster::new(client.clone()).at(&server).counted(metrics.clone()),
+        classes: ClassReader::new(cluster.clone()),
+        cluster,
         events: Events::new(count_events(client.clone(), metrics.clone()), options.instance.clone()),
         mishaps: MishapReader::new(count_events(client.clone(), metrics.clone())),
         caches: Caches::default(),
@@ -148,6 +163,11 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         info!(address = %bound, "serving /debug/state");
     }
 
+    let serving = match options.webhook {
+        None => None,
+        Some(settings) => Some(serve_webhook(settings, &deps, options.namespace.clone()).await?),
+    };
+
     let outcome = tokio::select! {
         () = signals.next() => Ok(()),
         end = fatal.recv() => Err(RunError::Fatal(match end {
@@ -158,6 +178,8 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         })),
     };
     ending.store(true, Ordering::Relaxed);
+    // Reviews under way are answered while the writers finish; new ones find nobody, and the API server goes on without.
+    drop(serving);
     info!("shutting down: waiting for the writers");
     supervisor.do_send(Shutdown);
     // The Supervisor may be the one that is no more.
@@ -173,6 +195,21 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
         () = signals.next() => error!("a second signal: shut down at once"),
     }
     outcome
+}
+
+/// The admission webhook, over a client of its own.
+async fn serve_webhook(
+    settings: webhook::Settings,
+    deps: &Arc<Deps>,
+    namespace: Option<String>,
+) -> Result<webhook::Serving, RunError> {
+    let (client, server) = connect(&webhook::connect_options()).await?;
+    let cluster = Cluster::new(client).at(&server).counted(deps.metrics.clone());
+    let address = settings.address;
+    let serving = webhook::serve(settings, deps, cluster, namespace).await;
+    let serving = serving.map_err(|source| RunError::Webhook { address, source })?;
+    info!(address = %serving.bound, "serving the admission webhook");
+    Ok(serving)
 }
 
 struct Signals {

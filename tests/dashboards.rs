@@ -21,7 +21,14 @@ const FOREIGN: [(&str, &[&str]); 1] =
     [("kube_statefulset_annotations", &["namespace", "statefulset", "annotation_dittofs_io_held_template"])];
 
 /// Served, and of no use to look at.
-const NOT_SHOWN: [&str; 2] = ["process_virtual_memory_bytes", "process_max_fds"];
+const NOT_SHOWN: [&str; 5] = [
+    "process_virtual_memory_bytes",
+    "process_max_fds",
+    // Of the webhook, which is off unless it is asked for.
+    "dittofs_operator_certificate_reloads_total",
+    "dittofs_operator_admission_reviews_total",
+    "dittofs_operator_admission_duration_seconds",
+];
 
 /// What an expression asks for.
 #[derive(Default)]

@@ -34,6 +34,11 @@ fn the_rbac_manifest_is_what_the_code_says() {
 }
 
 #[test]
+fn the_webhooks_manifest_is_what_the_code_says() {
+    assert_current("deploy/webhook/webhook.yaml", &dittofs_operator::build::webhook_yaml());
+}
+
+#[test]
 fn the_page_about_metrics_is_what_the_table_says() {
     assert_current("docs/metrics.md", &dittofs_operator::telemetry::metrics::page::markdown());
 }

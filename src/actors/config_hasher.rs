@@ -345,10 +345,15 @@ impl Run {
         for used in secrets_used(&server) {
             match self.secret_values(&used.name, &used.keys, &mut read).await {
                 Values::Found(found) => values.extend(found),
-                Values::Missing(why) => missing.push(format!("{} ({why}), needed for {}", used.name, used.purpose)),
+                Values::Missing(why) => {
+                    missing.push(format!("{} ({why}), needed for {} ({})", used.name, used.purpose, used.field));
+                }
                 Values::Unreadable(why) => {
                     retry = true;
-                    missing.push(format!("{} cannot be read ({why}), needed for {}", used.name, used.purpose));
+                    missing.push(format!(
+                        "{} cannot be read ({why}), needed for {} ({})",
+                        used.name, used.purpose, used.field
+                    ));
                 }
             }
         }

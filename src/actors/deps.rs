@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use super::gate::Gate;
 use super::messages::CauseKind;
 use super::specs::{Spec, Specs};
-use crate::cluster::{Cache, Cluster, CrRef, Events, FIELD_MANAGER, Kind, MishapReader, Notice, NoticeKind, Reason};
+use crate::cluster::{
+    Cache, ClassReader, Cluster, CrRef, Events, FIELD_MANAGER, Kind, MishapReader, Notice, NoticeKind, Reason,
+};
 use crate::crd::rules::Volume;
 use crate::dittofs::{HttpClient, UrlTemplate};
 use crate::reconcile::claims::VOLUMES;
@@ -66,6 +68,8 @@ pub struct Deps {
     pub events: Events,
     /// Why a StatefulSet has no pod.
     pub mishaps: MishapReader,
+    /// Which StorageClasses there are.
+    pub classes: ClassReader,
     /// What was seen.
     pub caches: Caches,
     /// Checked DittoServers.

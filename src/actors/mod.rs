@@ -22,7 +22,7 @@ pub mod specs;
 pub mod status_reporter;
 pub mod supervisor;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tls_door;

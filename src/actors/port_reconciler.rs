@@ -1,4 +1,5 @@
-//! PortReconciler: the only writer of the StatefulSet, and of the size that its claims ask for (`claims`).
+//! PortReconciler: the only writer of the StatefulSet, and of the size that its claims ask for (`claims`); says when a
+//! StorageClass is missing (`classes`).
 //!
 //! Reads the newest StatefulSet, asks the pure ring what to do, replaces it at the resourceVersion that was read, and
 //! on a conflict reads it again: a bounded number of times, with jitter between. What to do is decided in
@@ -31,6 +32,7 @@ use crate::reconcile::{ObservedAdapter, ServerKey, ValidatedServer, fingerprint,
 use crate::telemetry::metrics::doing;
 
 mod claims;
+mod classes;
 
 /// Attempts of one run at a StatefulSet that others keep changing.
 const ATTEMPTS: u32 = 5;
@@ -243,11 +245,12 @@ impl Run {
         let Ok(server) = spec.server.clone() else { return self.end(None, Verdict::Settled) };
         let volumes = self.volumes(&server).await;
         let mut outcome = self.stateful_set(&spec, &server).await;
-        if let Some((volumes, again)) = volumes {
-            outcome.volumes = Some(volumes);
-            if again && outcome.verdict == Verdict::Settled {
-                outcome.verdict = Verdict::Retry;
-            }
+        let classless = self.classless(&server).await;
+        let (volumes, again) = volumes.map_or((None, false), |(volumes, again)| (Some(volumes), again));
+        outcome.volumes = self.volumes.and(volumes, classless);
+        let missing = outcome.volumes.as_ref().is_some_and(Volumes::lack_a_class);
+        if outcome.verdict == Verdict::Settled && (again || missing) {
+            outcome.verdict = if again { Verdict::Retry } else { Verdict::Until(classes::LOOK_AGAIN) };
         }
         outcome
     }

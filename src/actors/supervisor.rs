@@ -57,7 +57,7 @@ pub struct Supervisor {
     watching: Watching,
     families: HashMap<ServerKey, Family>,
     /// Which servers name a Secret: (namespace, name) to their keys.
-    secrets: HashMap<(String, String), BTreeSet<ServerKey>>,
+    secrets: HashMap<(String, String), Vec<ServerKey>>,
     budget: Budget,
     watcher: Option<(Addr<CrWatcher>, u64)>,
     /// Families are started once every cache was filled.
@@ -221,10 +221,10 @@ impl Supervisor {
             self.heart.forget(key);
         }
         self.budget.forget(key);
-        for users in self.secrets.values_mut() {
-            users.remove(key);
-        }
-        self.secrets.retain(|_, users| !users.is_empty());
+        self.secrets.retain(|_, users| {
+            users.retain(|user| user != key);
+            !users.is_empty()
+        });
     }
 
     /// The Secrets whose change concerns this server.
@@ -237,12 +237,15 @@ impl Supervisor {
         watched.insert(names.legacy_admin_secret());
         self.secrets.retain(|(namespace, name), users| {
             if *namespace == key.namespace && !watched.contains(name) {
-                users.remove(key);
+                users.retain(|user| user != key);
             }
             !users.is_empty()
         });
         for name in watched {
-            self.secrets.entry((key.namespace.clone(), name)).or_default().insert(key.clone());
+            let users = self.secrets.entry((key.namespace.clone(), name)).or_default();
+            if !users.contains(key) {
+                users.push(key.clone());
+            }
         }
     }
 

@@ -31,6 +31,7 @@ mod service_metrics;
 mod service_monitor;
 mod stateful_set;
 mod tls;
+mod webhook;
 
 pub use common::{
     ADAPTER_POLICY_LABEL, ADAPTER_SERVICE_LABEL, ADAPTER_TYPE_LABEL, ADOPTED_ANNOTATION, API_PORT_NAME, API_VERSION,
@@ -59,3 +60,4 @@ pub use stateful_set::{
     AdapterPort, CONTENT_CLAIM, CONTROL_PLANE_CLAIM, FRESH_SERVER_ADAPTERS, METADATA_CLAIM, TemplateInput,
     fresh_server_adapters, stateful_set,
 };
+pub use webhook::{WEBHOOK_PATH, WEBHOOK_PORT, webhook_yaml};

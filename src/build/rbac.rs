@@ -34,8 +34,9 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("pgv2.percona.com", "perconapgclusters", &["get", "create", "update"]),
     // PortReconciler lets the claims of its StatefulSet grow; they are never made nor deleted.
     ("", "persistentvolumeclaims", &["get", "list", "watch", "patch"]),
-    // PortReconciler asks whether a claim's class lets it grow. A RoleBinding cannot grant it; the API server decides then.
-    ("storage.k8s.io", "storageclasses", &["get"]),
+    // PortReconciler asks whether a claim's class is there (list: the default one) and lets it grow. A RoleBinding cannot
+    // grant it; nothing is said of classes then, and the API server decides.
+    ("storage.k8s.io", "storageclasses", &["get", "list"]),
     // CrWatcher, for what StatusReporter says about them; PortReconciler looks at the one that outlived its StatefulSet.
     ("", "pods", &["get", "list", "watch"]),
     // All report; StatusReporter lists those about a StatefulSet that has no pod.

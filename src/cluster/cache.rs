@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 
 use serde_json::Value;
 
+use super::packing::{Pattern, Text};
 use super::watch::WatchEvent;
 
 /// The controller owner reference of an object.
@@ -38,7 +39,8 @@ pub struct Change {
     pub gone: bool,
 }
 
-type Key = (String, String);
+/// Namespace and name, parted by a byte that neither can have and that sorts before all that they have.
+type Key = Arc<str>;
 
 /// An object as the cache holds it: read when it is first looked into, which is what takes time.
 #[derive(Clone)]
@@ -68,33 +70,33 @@ impl std::fmt::Debug for Object {
     }
 }
 
-/// An object as text, with what is asked of it without reading it. A tree of JSON takes some twenty times the memory of
-/// its text, and most objects are looked at once in many minutes.
+/// An object as compressed text, with what is asked of it without reading it. A tree of JSON takes some twenty times the
+/// memory of its text, and most objects are looked at once in many minutes.
 struct Packed {
-    text: Box<[u8]>,
-    version: Option<String>,
-    owner: Option<Owner>,
+    text: Text,
+    version: Option<Box<str>>,
+    owner: Option<Arc<Owner>>,
 }
 
 impl Packed {
-    fn new(object: &Value) -> Self {
-        Self {
-            text: object.to_string().into_bytes().into_boxed_slice(),
-            version: version_of(object).map(str::to_owned),
-            owner: owner_of(object),
-        }
-    }
-
     /// The object; it was made from one, so it reads.
     fn read(&self) -> Value {
-        serde_json::from_slice(&self.text).unwrap_or_default()
+        self.text.read()
     }
+}
+
+/// What one controller has.
+struct Owned {
+    owner: Arc<Owner>,
+    keys: Vec<Key>,
 }
 
 #[derive(Default)]
 struct Contents {
     objects: BTreeMap<Key, Arc<Packed>>,
-    by_owner: HashMap<String, BTreeSet<Key>>,
+    /// By the controller's uid.
+    by_owner: HashMap<String, Owned>,
+    pattern: Pattern,
     synced: bool,
     absent: bool,
 }
@@ -132,15 +134,15 @@ impl Cache {
     }
 
     fn packed(&self, namespace: &str, name: &str) -> Option<Arc<Packed>> {
-        self.read().objects.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        self.read().objects.get(&key(namespace, name)).cloned()
     }
 
     /// All objects whose controller has this uid, by namespace and name.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Value>> {
         let packed: Vec<Arc<Packed>> = {
             let contents = self.read();
-            let keys = contents.by_owner.get(uid);
-            keys.into_iter().flatten().filter_map(|key| contents.objects.get(key).cloned()).collect()
+            let owned = contents.by_owner.get(uid).map(|has| has.keys.as_slice()).unwrap_or_default();
+            owned.iter().filter_map(|key| contents.objects.get(key).cloned()).collect()
         };
         // Read outside the lock: the watch waits for it.
         packed.iter().map(|packed| Arc::new(packed.read())).collect()
@@ -205,18 +207,25 @@ impl Contents {
             return Vec::new();
         }
         strip(&mut object);
-        let packed = Packed::new(&object);
-        let owner = packed.owner.clone();
+        let owner = owner_of(&object).map(|owner| self.known(owner));
+        let packed = Packed {
+            text: self.pattern.pack(&object),
+            version: version_of(&object).map(Box::from),
+            owner: owner.clone(),
+        };
         let old_owner = old.and_then(|old| old.owner.clone());
-        let mut changes = vec![change(&key, owner.clone(), false)];
+        let mut changes = vec![change(&key, owner.as_deref(), false)];
         if let Some(old_owner) = old_owner
             && owner.as_ref() != Some(&old_owner)
         {
             self.disown(&key, &old_owner.uid);
-            changes.push(change(&key, Some(old_owner), false));
+            changes.push(change(&key, Some(&old_owner), false));
         }
         if let Some(owner) = owner {
-            self.by_owner.entry(owner.uid).or_default().insert(key.clone());
+            let has = self.by_owner.entry(owner.uid.clone()).or_insert_with(|| Owned { owner, keys: Vec::new() });
+            if let Err(place) = has.keys.binary_search(&key) {
+                has.keys.insert(place, key.clone());
+            }
         }
         self.objects.insert(key, Arc::new(packed));
         changes
@@ -226,31 +235,45 @@ impl Contents {
         let Some(old) = self.objects.remove(key) else {
             return Vec::new();
         };
-        let owner = old.owner.clone();
-        if let Some(owner) = &owner {
+        if let Some(owner) = &old.owner {
             self.disown(key, &owner.uid);
         }
-        vec![change(key, owner, true)]
+        vec![change(key, old.owner.as_deref(), true)]
+    }
+
+    /// The owner as it is held already: a server's objects share one.
+    fn known(&self, owner: Owner) -> Arc<Owner> {
+        match self.by_owner.get(&owner.uid) {
+            Some(has) if *has.owner == owner => has.owner.clone(),
+            _ => Arc::new(owner),
+        }
     }
 
     fn disown(&mut self, key: &Key, uid: &str) {
-        if let Some(keys) = self.by_owner.get_mut(uid) {
-            keys.remove(key);
-            if keys.is_empty() {
+        if let Some(has) = self.by_owner.get_mut(uid) {
+            has.keys.retain(|held| held != key);
+            if has.keys.is_empty() {
                 self.by_owner.remove(uid);
             }
         }
     }
 }
 
-fn change((namespace, name): &Key, owner: Option<Owner>, gone: bool) -> Change {
-    Change { namespace: namespace.clone(), name: name.clone(), owner, gone }
+fn change(key: &Key, owner: Option<&Owner>, gone: bool) -> Change {
+    let (namespace, name) = key.split_once(BETWEEN).unwrap_or_default();
+    Change { namespace: namespace.to_owned(), name: name.to_owned(), owner: owner.cloned(), gone }
+}
+
+const BETWEEN: char = '\0';
+
+fn key(namespace: &str, name: &str) -> Key {
+    Key::from(format!("{namespace}{BETWEEN}{name}"))
 }
 
 /// Namespace and name; `None` for an object without a name, which nobody could ask for.
 fn key_of(object: &Value) -> Option<Key> {
-    let text = |field: &str| object.get("metadata")?.get(field)?.as_str().map(ToOwned::to_owned);
-    Some((text("namespace").unwrap_or_default(), text("name")?))
+    let text = |field: &str| object.get("metadata")?.get(field)?.as_str();
+    Some(key(text("namespace").unwrap_or_default(), text("name")?))
 }
 
 fn version_of(object: &Value) -> Option<&str> {

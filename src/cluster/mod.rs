@@ -5,6 +5,7 @@
 //! watch starts at most one LIST in 30 s, and neither an error text nor a log line of this module has a body in it.
 
 mod cache;
+mod classes;
 mod client;
 mod deadline;
 mod driver;
@@ -13,6 +14,7 @@ mod events;
 mod kind;
 mod mishaps;
 mod objects;
+mod packing;
 pub mod pause;
 mod raw;
 mod reason;
@@ -23,6 +25,7 @@ mod watch;
 mod watch_tests;
 
 pub use cache::{Cache, Change, Object, Owner};
+pub use classes::{ClassReader, Looked};
 pub use client::{ConnectError, ConnectOptions, client_over, connect};
 pub use deadline::{DeadlineExceeded, Deadlines};
 pub use driver::count_events;

@@ -35,6 +35,8 @@ pub enum Reason {
     VolumeExpanded,
     /// A claim cannot grow.
     VolumeExpansionFailed,
+    /// A StorageClass that claims ask for is not there.
+    StorageClassNotFound,
     /// The annotation of the DittoServer asks for a restart.
     RestartRequested,
     /// Something could not be brought about.
@@ -75,7 +77,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, as the page lists them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Created,
         Self::Deleting,
         Self::AuthProvisioned,
@@ -89,6 +91,7 @@ impl Reason {
         Self::VolumeExpanding,
         Self::VolumeExpanded,
         Self::VolumeExpansionFailed,
+        Self::StorageClassNotFound,
         Self::RestartRequested,
         Self::ReconcileFailed,
         Self::AuthFailed,
@@ -125,6 +128,7 @@ impl Reason {
             Self::VolumeExpanding => "VolumeExpanding",
             Self::VolumeExpanded => "VolumeExpanded",
             Self::VolumeExpansionFailed => "VolumeExpansionFailed",
+            Self::StorageClassNotFound => "StorageClassNotFound",
             Self::RestartRequested => "RestartRequested",
             Self::ReconcileFailed => "ReconcileFailed",
             Self::AuthFailed => "AuthFailed",
@@ -167,6 +171,7 @@ impl Reason {
             | Self::DriftRepaired => NoticeKind::Normal,
             Self::ReconcileFailed
             | Self::VolumeExpansionFailed
+            | Self::StorageClassNotFound
             | Self::AuthFailed
             | Self::AuthAPIUnreachable
             | Self::AdminBootstrapUnauthorized
@@ -217,6 +222,10 @@ impl Reason {
             Self::VolumeExpansionFailed => {
                 "A claim cannot have the size that `spec.storage` asks for: its StorageClass does not allow it, the API \
                  server refuses it, or the storage driver fails. The note says what to do; the claim keeps its size."
+            }
+            Self::StorageClassNotFound => {
+                "A claim that has no volume asks for a StorageClass that is not there, or for the default one of a cluster \
+                 without any. Nothing is held back: volumes made by hand may bear that name."
             }
             Self::RestartRequested => {
                 "The annotation dittofs.io/restart-at of the DittoServer has a new value; the pod restarts once, with \
@@ -314,6 +323,9 @@ impl Reason {
             Self::VolumeExpansionFailed => {
                 "The note says what to do: mostly `allowVolumeExpansion` of the StorageClass, or the old size again."
             }
+            Self::StorageClassNotFound => {
+                "Create the StorageClass, or a PersistentVolume for each claim; it is picked up by itself."
+            }
             Self::DriftFought => {
                 "Take the object, or the field, out of what the manager in the note applies, and change the DittoServer \
                  instead."
@@ -348,6 +360,10 @@ impl Reason {
             Self::VolumeExpanding => "Claim {name} is asked to grow from {size} to {size}",
             Self::VolumeExpanded => "Claim {name} has grown from {size} to {size}",
             Self::VolumeExpansionFailed => "Claim {name}: {what stands in the way, and what to do}",
+            Self::StorageClassNotFound => {
+                "spec.storage.storageClassName is {name}, and there is no StorageClass of that name: claims {names} cannot \
+                 get a volume; {what to do}"
+            }
             Self::RestartRequested => "The pod of StatefulSet {name} is restarted: dittofs.io/restart-at is {text}",
             Self::ReconcileFailed => "StatefulSet {name}: {error}; or: {error}",
             Self::AuthFailed

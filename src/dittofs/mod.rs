@@ -31,6 +31,7 @@ pub use error::{ApiError, Operation, PollError, Problem};
 pub use farewell::remove_account;
 pub use http::{Deadline, HttpClient, HttpClientError, HttpSettings};
 pub use session::{ACCOUNT_NAME, Poll, Session};
+pub(crate) use tls::expiry;
 pub use tls::{Pem, TlsError, TlsFault, TlsMaterial};
 pub use url::{DEFAULT_API_URL_TEMPLATE, TemplateError, UrlTemplate};
 pub use vault::{AdminAccount, Credentials, Sensitive, Vault, VaultError};

@@ -141,7 +141,7 @@ impl TlsMaterial {
 }
 
 /// When a certificate expires, in seconds since 1970; None for what is no certificate.
-pub(super) fn expiry(der: &[u8]) -> Option<i64> {
+pub(crate) fn expiry(der: &[u8]) -> Option<i64> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     Some(certificate.validity().not_after.timestamp())
 }

@@ -21,6 +21,8 @@ pub struct SecretUse {
     pub keys: Keys,
     /// What it is for, as a person calls it (`JWT signing key`).
     pub purpose: &'static str,
+    /// The field that names it, or could.
+    pub field: &'static str,
 }
 
 /// The keys of a Secret that the pod uses.
@@ -46,54 +48,70 @@ pub struct UsedKey {
 /// Source of the database's keys: the section "Pod" of the CRD reference.
 pub fn secrets_used(server: &ValidatedServer) -> Vec<SecretUse> {
     let names = server.names();
-    let one = |given: &Option<SecretKey>, generated: String, key: &str, purpose| {
+    let one = |given: &Option<SecretKey>, generated: String, key: &str, purpose, field| {
         let SecretKey { name, key } =
             given.clone().unwrap_or_else(|| SecretKey { name: generated, key: key.to_owned() });
-        SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose }
+        SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose, field }
     };
     let mut uses = vec![
-        one(&server.jwt.secret, names.jwt_secret(), "jwt-secret", "JWT signing key"),
-        one(&server.admin.password, names.admin_secret(), "password", "admin password"),
+        one(&server.jwt.secret, names.jwt_secret(), "jwt-secret", "JWT signing key", "spec.identity.jwt.secretRef"),
+        one(
+            &server.admin.password,
+            names.admin_secret(),
+            "password",
+            "admin password",
+            "spec.identity.admin.passwordSecretRef",
+        ),
     ];
     let postgres =
         [("host", true), ("port", false), ("database", true), ("user", true), ("password", true), ("sslmode", false)];
     let percona = [("host", true), ("port", false), ("dbname", true), ("user", true), ("password", true)];
     let database = match &server.database {
         Database::Sqlite { .. } => None,
-        Database::Postgres { secret } => Some((secret.clone(), postgres.as_slice())),
-        Database::Percona => Some((names.percona_secret(), percona.as_slice())),
+        Database::Postgres { secret } => Some((secret.clone(), postgres.as_slice(), "spec.database.postgresSecretRef")),
+        Database::Percona => Some((names.percona_secret(), percona.as_slice(), "spec.percona")),
     };
-    if let Some((name, keys)) = database {
+    if let Some((name, keys, field)) = database {
         let of = |&(key, required): &(&str, bool)| UsedKey { key: key.to_owned(), required };
         let keys = Keys::Named(keys.iter().map(of).collect());
-        uses.push(SecretUse { name, keys, purpose: "database connection" });
+        uses.push(SecretUse { name, keys, purpose: "database connection", field });
     }
-    let mut value = |secret: &Option<SecretKey>, purpose| {
+    let mut value = |secret: &Option<SecretKey>, purpose, field| {
         if let Some(SecretKey { name, key }) = secret.clone() {
-            uses.push(SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose });
+            uses.push(SecretUse { name, keys: Keys::Named(vec![UsedKey { key, required: true }]), purpose, field });
         }
     };
     if let Some(ldap) = &server.ldap {
-        value(&ldap.bind_password, "LDAP bind password");
-        value(&ldap.ca_secret, "LDAP CA certificates");
+        value(&ldap.bind_password, "LDAP bind password", "spec.identity.ldap.bindPasswordSecretRef");
+        value(&ldap.ca_secret, "LDAP CA certificates", "spec.identity.ldap.caSecretRef");
     }
     if let Some(kerberos) = &server.kerberos {
-        value(&kerberos.keytab, "Kerberos keytab");
-        value(&kerberos.krb5_conf_secret, "krb5.conf");
+        value(&kerberos.keytab, "Kerberos keytab", "spec.identity.kerberos.keytabSecretRef");
+        value(&kerberos.krb5_conf_secret, "krb5.conf", "spec.identity.kerberos.krb5ConfSecretRef");
         if let Some(account) = &kerberos.machine_account {
-            value(&account.secret, "machine account password");
-            value(&account.keytab, "machine account keytab");
+            value(&account.secret, "machine account password", "spec.identity.kerberos.machineAccount.secretRef");
+            value(&account.keytab, "machine account keytab", "spec.identity.kerberos.machineAccount.keytabSecretRef");
         }
     }
     if let Some(metrics) = &server.metrics {
-        value(&metrics.bearer_token, "metrics bearer token");
+        value(&metrics.bearer_token, "metrics bearer token", "spec.metrics.bearerTokenSecret");
     }
-    let mut files = |secret: Option<&str>, keys: &[&str], purpose| {
+    let mut files = |secret: Option<&str>, keys: &[&str], purpose, field| {
         let keys = keys.iter().map(|key| UsedKey { key: (*key).to_owned(), required: true }).collect();
-        uses.extend(secret.map(|name| SecretUse { name: name.to_owned(), keys: Keys::Named(keys), purpose }));
+        uses.extend(secret.map(|name| SecretUse { name: name.to_owned(), keys: Keys::Named(keys), purpose, field }));
     };
-    files(server.api_tls.native(), &[ApiTls::CERTIFICATE, ApiTls::KEY], "TLS of the API");
-    files(server.api_tls.mutual(), &[ApiTls::CA], "the CA of the API's clients");
+    files(
+        server.api_tls.native(),
+        &[ApiTls::CERTIFICATE, ApiTls::KEY],
+        "TLS of the API",
+        "spec.controlPlane.certSecretName",
+    );
+    files(
+        server.api_tls.mutual(),
+        &[ApiTls::CA],
+        "the CA of the API's clients",
+        "spec.controlPlane.clientCASecretName",
+    );
     uses
 }
 

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod admin_pace;
+pub mod admission;
 mod api_tls;
 pub mod claims;
 pub mod deletion;
@@ -35,6 +36,7 @@ mod slot;
 mod snapshots;
 pub mod stateful_set;
 pub mod status;
+pub mod storage_class;
 mod validate;
 mod validated;
 mod warnings;

@@ -33,6 +33,8 @@ pub struct Live {
     pub hash: Option<HashInput>,
     /// What is missing, in words, when the hash is held.
     pub missing: Vec<String>,
+    /// StorageClasses that its volumes wait for and that are missing, or cannot be looked for, in words.
+    pub classless: Vec<String>,
 }
 
 /// What would happen to one object.
@@ -118,7 +120,7 @@ pub fn preview(key: &ServerKey, server: Result<&ValidatedServer, &str>, live: &L
     }
     let adapters = served(server, &live.services);
     seen.warnings.extend(warnings(server, Some(&adapters)).iter().map(ToString::to_string));
-    seen.warnings.extend(live.missing.iter().cloned());
+    seen.warnings.extend(live.missing.iter().chain(&live.classless).cloned());
     for name in &live.secrets_to_make {
         let what = vec!["generated once and kept".to_owned()];
         seen.changes.push(Change { kind: "Secret", name: name.clone(), action: Action::Create, what });
@@ -318,8 +320,10 @@ mod tests {
         live.stateful_set.as_mut().unwrap()["status"] = json!({"replicas": 1});
         live.hash = Some(HashInput::Held);
         live.missing = vec!["Secret pg does not exist".into()];
+        live.classless = vec!["there is no StorageClass fast".into()];
         let seen = preview(&key(), Ok(&server), &live);
         assert!(seen.is_quiet() && !seen.restart);
+        assert!(seen.warnings.contains(&"there is no StorageClass fast".to_owned()));
         assert!(seen.warnings.contains(&"Secret pg does not exist".to_owned()));
 
         live.hash = Some(HashInput::Pending);

@@ -89,11 +89,14 @@ pub struct PortsFact {
     pub problem: Option<String>,
 }
 
-/// Which claims PortReconciler cannot let grow, and why; and which it leaves as somebody else wished.
+/// Which claims PortReconciler cannot let grow, or sees wait for a StorageClass, and why; and which it leaves as somebody
+/// else wished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VolumesFact {
     /// By claim: why.
     pub refused: BTreeMap<&'static str, String>,
+    /// StorageClasses that claims without a volume wait for and that are not there, in words.
+    pub classless: Vec<String>,
     /// By claim that asks for more than the spec does and is not ours to take back: the name of who asked.
     pub left: BTreeMap<&'static str, String>,
 }

@@ -45,7 +45,7 @@ attributes! {
     Server, "dittofs.server", "string", "The DittoServer that the trace is about, `namespace/name`; on every span.";
     Cause, "dittofs.cause", "string", "Why the work was done: `start`, `server-changed`, `object-changed`, `secret-changed`, `config-hashed`, `adapters-observed`, `fact`, `resync`, `retry`, `poll`.";
     Actor, "dittofs.actor", "string", "The actor that did it.";
-    Decision, "dittofs.decision", "string", "What was decided. `nothing`, `unchanged` and `wait` are the quiet ones; others: `observed`, `provisioned`, `hashed`, `create`, `update`, `delete`, `status`, `start`, `stop`, `restart`, `finalizer`, `cleaned`, `release`, `paused`, `not-owned`, `deferred`, `applied`. Several in one run are joined by commas, in this order.";
+    Decision, "dittofs.decision", "string", "What was decided. `nothing`, `unchanged` and `wait` are the quiet ones; others: `observed`, `provisioned`, `hashed`, `create`, `update`, `delete`, `status`, `start`, `stop`, `restart`, `finalizer`, `cleaned`, `release`, `paused`, `not-owned`, `deferred`, `applied`, `allowed`, `refused`. Several in one run are joined by commas, in this order.";
     Diff, "dittofs.diff", "string", "What differed or was done, in words; at most 1,024 bytes.";
     MailboxTime, "dittofs.queue.mailbox_ms", "double", "Milliseconds between the sending of the first message that caused the work and its handling. Not part of the span's duration.";
     SlotTime, "dittofs.queue.slot_ms", "double", "Milliseconds that it then waited for the run before it to end. Not part of the span's duration.";
@@ -176,6 +176,13 @@ pub const SPANS: &[SpanSpec] = &[
         root: true,
         meaning: "The Supervisor took the operator's finalizer off a DittoServer that is being deleted.",
         attributes: &[Attribute::Decision, Attribute::Diff],
+    },
+    SpanSpec {
+        name: "admit",
+        kind: "server",
+        root: true,
+        meaning: "The admission webhook looked at a change of a DittoServer and let it through or refused it.",
+        attributes: &[Attribute::Namespace, Attribute::Decision, Attribute::Diff],
     },
     SpanSpec {
         name: "kube {method} {resource}",

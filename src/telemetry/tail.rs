@@ -191,7 +191,9 @@ impl SpanProcessor for TailProcessor {
         span.set_attribute(KeyValue::new(Attribute::Server.key(), scope.server.clone()));
     }
 
-    fn on_end(&self, span: SpanData) {
+    fn on_end(&self, mut span: SpanData) {
+        // It may wait for long, beside hundreds of others.
+        span.attributes.shrink_to_fit();
         match self.0.scope(span.span_context.trace_id()) {
             Some(scope) => scope.take(span),
             None => self.0.sink.take(span),

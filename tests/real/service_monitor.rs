@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dittofs_testbed::cluster::{Cluster, ClusterOptions, deploy, repository, resources, wait_until};
+use dittofs_testbed::cluster::{Cluster, ClusterOptions, deploy, resources, wait_until};
 use dittofs_testbed::world::condition;
 use serde_json::{Value, json};
 
@@ -30,9 +30,7 @@ async fn cluster() -> Cluster {
 }
 
 async fn install(cluster: &Cluster) {
-    let text = std::fs::read_to_string(repository().join("tests/fixtures/servicemonitor_crd.yaml")).expect("the CRD");
-    let crd: Value = serde_yaml_ng::from_str(&text).expect("YAML");
-    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
+    crate::support::install(cluster, "tests/fixtures/servicemonitor_crd.yaml").await;
 }
 
 async fn uninstall(cluster: &Cluster) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dittofs_testbed::audit::{self, Expect, Observation};
-use dittofs_testbed::cluster::Cluster;
+use dittofs_testbed::cluster::{Cluster, repository, resources};
 use dittofs_testbed::dittofs::ServerHandle;
 use dittofs_testbed::operator::OperatorOptions;
 use dittofs_testbed::world::World;
@@ -16,6 +16,13 @@ pub(crate) const OPERATOR: &str = env!("CARGO_BIN_EXE_dittofs-operator");
 
 /// Long enough for anything that has to happen soon, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// Gives a control plane a kind: the CRD in a file of the repository.
+pub(crate) async fn install(cluster: &Cluster, path: &str) {
+    let text = std::fs::read_to_string(repository().join(path)).expect("the CRD");
+    let crd: Value = serde_yaml_ng::from_str(&text).expect("YAML");
+    cluster.create(resources::CRDS, "", &crd).await.expect("the CRD is accepted");
+}
 
 /// One test's surroundings.
 pub(crate) struct Bed {

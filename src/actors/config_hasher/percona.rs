@@ -20,6 +20,7 @@ use super::Run;
 use crate::build::owner_reference;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
 use crate::reconcile::percona::{ClusterStep, DatabaseFact, plan_cluster};
+use crate::reconcile::storage_class::{ClassSeen, database_waits, of_database};
 use crate::reconcile::{Percona, ValidatedServer};
 
 /// Until the next look at a database that cannot be used: also how soon a CustomResourceDefinition that arrives is
@@ -43,7 +44,7 @@ impl Run {
     ) -> DatabaseFact {
         let name = server.names().percona_cluster();
         let fact = match self.write_cluster(server, wanted, &name).await {
-            Ok(fact) => fact,
+            Ok(fact) => self.with_class(fact, wanted).await,
             Err(error) if error.is_unserved() => {
                 let text = "the API server does not serve PerconaPGCluster (pgv2.percona.com/v2); install Percona's \
                             operator for PostgreSQL, 2.8 or newer";
@@ -63,6 +64,16 @@ impl Run {
             let reason = if *reason == "NotOwned" { Reason::NotOwned } else { Reason::PerconaNotReady };
             let related = Some((Kind::PerconaPgCluster, name));
             self.deps.event_again(about, reason, "KeepDatabase", text.clone(), related, again.times);
+        }
+        fact
+    }
+
+    /// Says of a database that does not come up when the StorageClass of its volumes is missing.
+    async fn with_class(&self, mut fact: DatabaseFact, wanted: &Percona) -> DatabaseFact {
+        if let (Some(("PerconaNotReady", text)), Some(class)) = (&mut fact.problem, of_database(wanted))
+            && self.deps.classes.look(&class).await.seen == ClassSeen::Missing
+        {
+            *text = format!("{text}; {}", database_waits(&class));
         }
         fact
     }

@@ -32,6 +32,8 @@ pub(super) struct Volumes {
     refused: BTreeMap<&'static str, (String, String)>,
     /// By claim: the size that it had.
     sizes: BTreeMap<&'static str, String>,
+    /// StorageClasses that are missing, in words.
+    classless: Vec<String>,
     /// By claim that is left as somebody else wished.
     left: BTreeMap<&'static str, Left>,
 }
@@ -51,7 +53,23 @@ impl Volumes {
         VolumesFact {
             refused: self.refused.iter().map(|(claim, (_, why))| (*claim, why.clone())).collect(),
             left: self.left.iter().map(|(claim, left)| (*claim, left.by.clone())).collect(),
+            classless: self.classless.clone(),
         }
+    }
+
+    /// Whether claims wait for a StorageClass that is missing.
+    pub(super) fn lack_a_class(&self) -> bool {
+        !self.classless.is_empty()
+    }
+
+    /// What is to be remembered after a run that found this of the claims, and this of their classes; None when it found
+    /// nothing out.
+    pub(super) fn and(&self, found: Option<Self>, classless: Option<Vec<String>>) -> Option<Self> {
+        let classless = classless.unwrap_or_else(|| self.classless.clone());
+        if found.is_none() && classless == self.classless {
+            return None;
+        }
+        Some(Self { classless, ..found.unwrap_or_else(|| self.clone()) })
     }
 }
 
@@ -75,7 +93,7 @@ impl Run {
         let names = server.names();
         let set = self.deps.caches.stateful_sets.get(&self.key.namespace, &names.stateful_set());
         let set = set.filter(|set| owned_by(set, &server.uid))?;
-        let before = std::mem::take(&mut self.volumes);
+        let before = self.volumes.clone();
         let mut after = Volumes::default();
         let mut again = false;
         for wish in wishes(server).iter().filter(|wish| claims::has_template(&set, wish.volume)) {
@@ -192,7 +210,7 @@ impl Run {
         info!(namespace, name, claim = wish.name, spec = size, by, "a claim is left as somebody else asked for it");
     }
 
-    fn about(&self, server: &ValidatedServer) -> CrRef {
+    pub(super) fn about(&self, server: &ValidatedServer) -> CrRef {
         CrRef { key: self.key.clone(), uid: server.uid.clone() }
     }
 

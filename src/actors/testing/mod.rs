@@ -23,17 +23,17 @@ use super::messages::{Cause, CauseKind, ChildEnded, Fact, Poke, Report, Role};
 use super::specs::Specs;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::scripted::Server;
-use crate::cluster::{Cache, Cluster, Events, Kind, MishapReader, WatchEvent};
+use crate::cluster::{Cache, ClassReader, Cluster, Events, Kind, MishapReader, WatchEvent};
 use crate::dittofs::{HttpClient, HttpSettings, UrlTemplate};
 use crate::reconcile::{ServerKey, meta};
 
 /// Runs a test inside an actix system whose clock jumps to the next timer whenever nothing else is to be done.
-pub(super) fn run<F: Future>(test: F) -> F::Output {
+pub(crate) fn run<F: Future>(test: F) -> F::Output {
     run_on(|| Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime"), test)
 }
 
 /// Runs a test inside an actix system on the real clock: for what goes over sockets.
-pub(super) fn run_in_real_time<F: Future>(test: F) -> F::Output {
+pub(crate) fn run_in_real_time<F: Future>(test: F) -> F::Output {
     run_on(|| Builder::new_current_thread().enable_all().build().expect("a runtime"), test)
 }
 
@@ -42,7 +42,7 @@ fn run_on<F: Future>(runtime: impl Fn() -> Runtime, test: F) -> F::Output {
 }
 
 /// Waits until the condition holds; fails the test after a minute of its clock.
-pub(super) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_mins(1);
     while !condition() {
         assert!(Instant::now() < end, "never came true: {what}");
@@ -51,18 +51,18 @@ pub(super) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
 }
 
 /// Lets that much time pass; under the paused clock all that is due by then has happened.
-pub(super) async fn pass(seconds: f64) {
+pub(crate) async fn pass(seconds: f64) {
     sleep(Duration::from_secs_f64(seconds)).await;
 }
 
 /// A mailbox that records.
-pub(super) struct Probe<M: Message<Result = ()> + Send + Unpin + 'static> {
+pub(crate) struct Probe<M: Message<Result = ()> + Send + Unpin + 'static> {
     got: Arc<Mutex<Vec<M>>>,
     address: Addr<Mailbox<M>>,
 }
 
 /// The actor behind a [`Probe`].
-pub(super) struct Mailbox<M>(Arc<Mutex<Vec<M>>>);
+pub(crate) struct Mailbox<M>(Arc<Mutex<Vec<M>>>);
 
 impl<M: Unpin + 'static> Actor for Mailbox<M> {
     type Context = Context<Self>;
@@ -77,13 +77,13 @@ impl<M: Message<Result = ()> + Send + Unpin + 'static> Handler<M> for Mailbox<M>
 
 impl<M: Message<Result = ()> + Send + Unpin + Clone + 'static> Probe<M> {
     /// An empty one; to be called inside [`run`].
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let got = Arc::new(Mutex::new(Vec::new()));
         Self { address: Mailbox(got.clone()).start(), got }
     }
 
     /// Its address.
-    pub(super) fn recipient(&self) -> Recipient<M>
+    pub(crate) fn recipient(&self) -> Recipient<M>
     where
         Context<Mailbox<M>>: ToEnvelope<Mailbox<M>, M>,
     {
@@ -91,29 +91,29 @@ impl<M: Message<Result = ()> + Send + Unpin + Clone + 'static> Probe<M> {
     }
 
     /// All messages so far, oldest first.
-    pub(super) fn got(&self) -> Vec<M> {
+    pub(crate) fn got(&self) -> Vec<M> {
         self.got.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many came.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.got.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The newest.
-    pub(super) fn last(&self) -> Option<M> {
+    pub(crate) fn last(&self) -> Option<M> {
         self.got().pop()
     }
 }
 
 impl Probe<Report> {
     /// The facts that were reported, oldest first, without what only tells of a change.
-    pub(super) fn facts(&self) -> Vec<Fact> {
+    pub(crate) fn facts(&self) -> Vec<Fact> {
         self.got().into_iter().map(|report| report.fact).filter(|fact| !matches!(fact, Fact::Changed(_))).collect()
     }
 
     /// The changes that were told, in words, oldest first.
-    pub(super) fn changes(&self) -> Vec<String> {
+    pub(crate) fn changes(&self) -> Vec<String> {
         let told = self.got().into_iter().filter_map(|report| match report.fact {
             Fact::Changed(words) => Some(words),
             _ => None,
@@ -123,40 +123,41 @@ impl Probe<Report> {
 }
 
 /// The one server of most tests.
-pub(super) fn key() -> ServerKey {
+pub(crate) fn key() -> ServerKey {
     ServerKey::new("team", "files")
 }
 
 /// A poke for a change of the server.
-pub(super) fn changed() -> Poke {
+pub(crate) fn changed() -> Poke {
     Poke(Cause::here(CauseKind::ServerChanged))
 }
 
 /// An API server, and everything that an actor is given.
-pub(super) struct Bench {
-    pub(super) api: Api,
-    pub(super) deps: Arc<Deps>,
+pub(crate) struct Bench {
+    pub(crate) api: Api,
+    pub(crate) deps: Arc<Deps>,
     /// Where the lifelines of the actors under test end.
-    pub(super) ended: Probe<ChildEnded>,
+    pub(crate) ended: Probe<ChildEnded>,
     /// What the actors under test report.
-    pub(super) status: Probe<Report>,
+    pub(crate) status: Probe<Report>,
     /// The API server does not serve ServiceMonitors.
-    pub(super) without_service_monitors: AtomicBool,
+    pub(crate) without_service_monitors: AtomicBool,
 }
 
 impl Bench {
     /// One whose DittoFS API is nowhere.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_template("http://{name}.{namespace}.invalid:{port}")
     }
 
     /// One whose servers' APIs are where the template says.
-    pub(super) fn with_template(template: &str) -> Self {
+    pub(crate) fn with_template(template: &str) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let api = Api::new();
         let client = api.client();
         let http = HttpSettings { proxy_from_env: false, ..HttpSettings::default() };
         let deps = Deps {
+            classes: ClassReader::with_default(Cluster::new(client.clone())),
             cluster: Cluster::new(client.clone()),
             events: Events::new(client.clone(), "test".to_owned()),
             mishaps: MishapReader::new(client),
@@ -182,12 +183,12 @@ impl Bench {
     }
 
     /// One with the server `team/files`, seen by the caches.
-    pub(super) fn with_server() -> Self {
+    pub(crate) fn with_server() -> Self {
         Self::new().and_server(|_| {})
     }
 
     /// The same, with the server `team/files` of this spec.
-    pub(super) fn and_server(self, spec: impl FnOnce(&mut Value)) -> Self {
+    pub(crate) fn and_server(self, spec: impl FnOnce(&mut Value)) -> Self {
         let mut server = ditto_server("files");
         spec(&mut server["spec"]);
         self.api.put(Kind::DittoServer, server);
@@ -196,12 +197,12 @@ impl Bench {
     }
 
     /// A lifeline that ends here.
-    pub(super) fn lifeline(&self, role: Role) -> Lifeline {
+    pub(crate) fn lifeline(&self, role: Role) -> Lifeline {
         Lifeline::new(self.ended.recipient(), Some(key()), role, 1)
     }
 
     /// Brings the caches to what the API server has, as complete lists do.
-    pub(super) fn sync(&self) {
+    pub(crate) fn sync(&self) {
         let caches = &self.deps.caches;
         let ours = |object: &Value| object["metadata"]["labels"][APP_LABEL] == APP;
         let list = |cache: &Cache, kind: Kind| {
@@ -224,7 +225,7 @@ impl Bench {
     }
 
     /// Changes the spec of `team/files` as `kubectl apply` would, and lets the caches see it.
-    pub(super) fn edit(&self, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit(&self, change: impl FnOnce(&mut Value)) {
         self.api.change(Kind::DittoServer, "files", |server| change(&mut server["spec"]));
         self.sync();
     }
@@ -232,7 +233,7 @@ impl Bench {
 
 /// A server of the namespace `team` with nothing set but what is required, and a poll a second. Its NetworkPolicies,
 /// which have tests of their own, are switched off.
-pub(super) fn ditto_server(name: &str) -> Value {
+pub(crate) fn ditto_server(name: &str) -> Value {
     json!({
         "metadata": {"namespace": "team", "name": name, "uid": format!("uid-{name}")},
         "spec": {
@@ -243,11 +244,11 @@ pub(super) fn ditto_server(name: &str) -> Value {
 }
 
 /// A client whose every request hangs: for a watcher that is to see nothing.
-pub(super) fn silent_client() -> kube::Client {
+pub(crate) fn silent_client() -> kube::Client {
     Server::new(|_, _| crate::cluster::scripted::Reply::Hang).client()
 }
 
 /// The names of objects.
-pub(super) fn names(objects: &[Value]) -> Vec<String> {
+pub(crate) fn names(objects: &[Value]) -> Vec<String> {
     objects.iter().map(|object| meta(object, "name").to_owned()).collect()
 }

@@ -6,10 +6,10 @@ use actix::prelude::*;
 use serde_json::{Value, json};
 
 use super::port_reconciler::{at_rest, hashed, last_fact};
-use crate::actors::messages::{Cause, CauseKind, Fact, Poke};
+use crate::actors::messages::{Cause, CauseKind, Fact, Poke, Role};
 use crate::actors::port_reconciler::PortReconciler;
 use crate::actors::testing::api::Fault;
-use crate::actors::testing::{Bench, changed, pass, run};
+use crate::actors::testing::{Bench, changed, key, pass, run};
 use crate::cluster::Kind;
 use crate::reconcile::status::VolumesFact;
 
@@ -327,5 +327,83 @@ fn a_change_of_storage_that_an_older_crd_let_through_leaves_the_stateful_set_alo
         address.do_send(hashed(3, "h3"));
         pass(5.0).await;
         assert_eq!(last_fact(&bench).problem, None);
+    });
+}
+
+/// What was last said of missing classes.
+fn classless(bench: &Bench) -> Vec<String> {
+    let facts = bench.status.facts();
+    let found = facts.into_iter().rev().find_map(|fact| match fact {
+        Fact::Volumes(VolumesFact { classless, .. }) => Some(classless),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+#[test]
+fn a_missing_class_is_said_at_once_holds_nothing_back_and_is_found_when_it_arrives() {
+    run(async {
+        let bench = Bench::new().and_server(|spec| spec["storage"]["storageClassName"] = json!("fast"));
+        let lifeline = bench.lifeline(Role::PortReconciler);
+        let address = PortReconciler::new(key(), bench.deps.clone(), bench.status.recipient(), lifeline).start();
+        address.do_send(poke(CauseKind::Start));
+        pass(0.5).await;
+        let told = classless(&bench);
+        assert_eq!(told.len(), 1, "{told:?}");
+        for part in [
+            "spec.storage.storageClassName is \"fast\"",
+            "metadata-files-0",
+            "controlplane-files-0",
+            "create the StorageClass",
+        ] {
+            assert!(told[0].contains(part), "{part}: {told:?}");
+        }
+        address.do_send(hashed(1, "h1"));
+        pass(1.0).await;
+        assert!(bench.api.find(Kind::StatefulSet, "files").is_some(), "it is made all the same");
+        let events = || bench.api.reasons().into_iter().filter(|reason| reason == "StorageClassNotFound").count();
+        assert_eq!(events(), 1);
+
+        // Volumes made by hand bind claims of a class that is in nobody's list.
+        for name in ["metadata-files-0", "controlplane-files-0"] {
+            let mut claim = claim(name, "1Gi");
+            claim["status"] = json!({"phase": if name.starts_with("metadata") { "Bound" } else { "Pending" }});
+            bench.api.put(Kind::Claim, claim);
+        }
+        bench.sync();
+        address.do_send(poke(CauseKind::ObjectChanged));
+        pass(2.0).await;
+        let told = classless(&bench);
+        assert!(told.len() == 1 && !told[0].contains("metadata-files-0"), "{told:?}");
+
+        class(&bench, true);
+        pass(15.0).await;
+        assert_eq!(classless(&bench), Vec::<String>::new(), "looked for again by itself");
+        let asked = bench.api.asked().len();
+        bench.api.change(Kind::Claim, "controlplane-files-0", |claim| claim["status"]["phase"] = json!("Bound"));
+        bench.sync();
+        for _ in 0..5 {
+            address.do_send(poke(CauseKind::ObjectChanged));
+            pass(60.0).await;
+        }
+        assert_eq!(bench.api.asked().len(), asked, "a server with its volumes asks nothing");
+    });
+}
+
+#[test]
+fn a_claim_without_our_labels_that_has_its_volume_waits_for_no_class() {
+    run(async {
+        let (bench, address) = at_rest().await;
+        bench.edit(|spec| spec["storage"]["storageClassName"] = json!("gone"));
+        for name in ["metadata-files-0", "controlplane-files-0"] {
+            let mut bound = claim(name, "1Gi");
+            bound["metadata"]["labels"] = json!({});
+            bench.api.put(Kind::Claim, bound);
+        }
+        bench.sync();
+        address.do_send(changed());
+        pass(2.0).await;
+        assert_eq!(classless(&bench), Vec::<String>::new());
+        assert!(!bench.api.reasons().contains(&"StorageClassNotFound".to_owned()));
     });
 }

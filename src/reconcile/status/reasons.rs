@@ -95,6 +95,12 @@ pub const ROWS: &[Row] = &[
     ),
     row(
         "VolumesReady",
+        "StorageClassNotFound",
+        "Claims without a volume ask for a StorageClass that is not there; nothing is held back for it.",
+        "create the StorageClass, or volumes by hand: see the message",
+    ),
+    row(
+        "VolumesReady",
         "StorageChanged",
         "The spec asks for other volumes than the server was made with.",
         "set the old value again",

@@ -416,6 +416,26 @@ fn the_adapters_are_those_with_a_service_and_their_address_is_its() {
 }
 
 #[test]
+fn a_class_that_is_missing_is_said_and_carried_over_until_it_was_looked_for_again() {
+    let missing = healthy().with(|w| {
+        w.claims = Some(vec![]);
+        w.volumes = Some(VolumesFact { classless: vec!["no class fast".into()], ..VolumesFact::default() });
+    });
+    let status = missing.derive();
+    let said = |status: &Value| {
+        let condition = condition_of(status, "VolumesReady");
+        ["status", "reason", "message"].map(|field| condition[field].as_str().unwrap().to_owned())
+    };
+    assert_eq!(said(&status), ["False", "StorageClassNotFound", "no class fast"]);
+    let ready = condition_of(&status, "Ready");
+    assert!(ready["message"].as_str().unwrap().contains("VolumesReady is False (StorageClassNotFound)"), "{ready}");
+    let successor = missing.clone().with(|w| (w.volumes, w.previous) = (None, Some(status.clone())));
+    assert_eq!(said(&successor.derive()), said(&status));
+    let there = missing.with(|w| (w.volumes, w.previous) = (Some(VolumesFact::default()), Some(status)));
+    assert_eq!(said(&there.derive())[1], "VolumesAsSpecified");
+}
+
+#[test]
 fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
     let standing = |world: &World| {
         let status = world.derive();

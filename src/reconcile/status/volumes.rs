@@ -44,6 +44,13 @@ pub(super) fn condition(seen: &Observed<'_>) -> Condition {
         return carried(seen, KIND)
             .unwrap_or_else(|| made(KIND, Truth::Unknown, "SpecInvalid", "No size is asked for"));
     };
+    // Of a restarted operator the classes are not known yet.
+    if seen.volumes.is_none()
+        && let Some(before) = carried(seen, KIND).filter(|before| before.reason == "StorageClassNotFound")
+    {
+        return before;
+    }
+    let classless = seen.volumes.map_or(&[][..], |volumes| &volumes.classless);
     let mut failed = Vec::new();
     let mut growing = Vec::new();
     let mut larger = Vec::new();
@@ -84,6 +91,13 @@ pub(super) fn condition(seen: &Observed<'_>) -> Condition {
     }
     if let Some(why) = seen.stateful_set.and_then(|set| claims::storage_changed(server, set)) {
         made(KIND, Truth::No, "StorageChanged", why)
+    } else if !classless.is_empty() {
+        made(
+            KIND,
+            Truth::No,
+            "StorageClassNotFound",
+            classless.iter().chain(&failed).cloned().collect::<Vec<_>>().join("; "),
+        )
     } else if !failed.is_empty() {
         failed.append(&mut growing);
         made(KIND, Truth::No, "VolumeExpansionFailed", failed.join("; "))

@@ -34,7 +34,7 @@ mod text;
 mod words;
 
 pub use text::Format;
-pub use words::{Action, Ended, Outcome, PollEnd, StatusSeen, TokenOutcome, Turn, Verb, reason_of_status};
+pub use words::{Action, Admission, Ended, Outcome, PollEnd, StatusSeen, TokenOutcome, Turn, Verb, reason_of_status};
 
 /// The metrics of the process; a clone counts into the same.
 #[derive(Clone)]
@@ -67,6 +67,9 @@ struct Inner {
     dittofs_request_duration: Durations<1>,
     token_refreshes: Counters<1>,
     pod_rollouts: Counters<1>,
+    certificate_reloads: Counters<2>,
+    admission_reviews: Counters<2>,
+    admission_duration: Durations<1>,
 }
 
 /// Where a lost or exported span is counted.
@@ -168,6 +171,9 @@ impl Metrics {
             dittofs_request_duration: Durations::new(r, &rows::DITTOFS_REQUEST_DURATION),
             token_refreshes: Counters::filled(r, &rows::TOKEN_REFRESHES),
             pod_rollouts: Counters::filled(r, &rows::POD_ROLLOUTS),
+            certificate_reloads: Counters::filled(r, &rows::CERTIFICATE_RELOADS),
+            admission_reviews: Counters::filled(r, &rows::ADMISSION_REVIEWS),
+            admission_duration: Durations::new(r, &rows::ADMISSION_DURATION),
             state: state.clone(),
             registry: Registry::default(),
         };
@@ -492,6 +498,18 @@ impl Metrics {
         if let Some(purpose) = place(table::PURPOSES, purpose) {
             locked(&self.0.state.certificates)[purpose] = Some(expires);
         }
+    }
+
+    /// A mounted certificate (of [`table::RELOADED`]) had changed and was read, or could not be used.
+    pub fn certificate_reloaded(&self, purpose: &'static str, loaded: bool) {
+        let outcome = table::RELOAD_OUTCOMES[usize::from(!loaded)];
+        self.0.certificate_reloads.inc([purpose.into(), outcome.into()]);
+    }
+
+    /// A review of `operation` (of [`table::REVIEWED`]) had this end.
+    pub fn admission(&self, operation: &'static str, verdict: Admission, took: Duration) {
+        self.0.admission_reviews.inc([operation.into(), verdict.as_str().into()]);
+        self.0.admission_duration.observe([verdict.as_str().into()], took);
     }
 
     /// What is known of the certificates of a server's API, in the order of [`table::SERVER_PURPOSES`].

@@ -264,6 +264,14 @@ pub const PURPOSES: &[&str] = &["webhook", "metrics", "api", "api-client"];
 pub const SERVER_PURPOSES: [&str; 2] = ["api", "api-client"];
 /// Values of `result` of a server's polls.
 pub const SERVER_RESULTS: &[&str] = &["unchanged", "changed", "failed"];
+/// Values of `operation` of a review.
+pub const REVIEWED: &[&str] = &["create", "update", "other"];
+/// Values of `verdict` of a review.
+pub const VERDICTS: &[&str] = &["nothing", "allowed", "refused", "unknown", "busy", "unreadable"];
+/// Values of `purpose` of a certificate that is read again.
+pub const RELOADED: &[&str] = &["webhook"];
+/// Values of `outcome` of reading one.
+pub const RELOAD_OUTCOMES: &[&str] = &["loaded", "failed"];
 /// Values of `class` of a turn.
 pub const TURNS: &[&str] = &["urgent", "other"];
 
@@ -490,6 +498,21 @@ table! {
         &[label("purpose", PURPOSES, "`webhook`, `metrics`: the operator's own; `api`: shown by a server's API; `api-client`: shown to one")],
         "When a certificate expires, the first of a purpose, in seconds since 1970; no series without one",
         "Renew it: `- time()` says how long is left.");
+
+    CERTIFICATE_RELOADS = row("dittofs_operator_certificate_reloads_total", Counter, Plain,
+        &[label("purpose", RELOADED, ""), label("outcome", RELOAD_OUTCOMES, "")],
+        "Times that a mounted certificate of the operator had changed and was read",
+        "`failed`: the old one is kept; the log says what is wrong with the new one. See certificate_expiry_timestamp_seconds.");
+
+    // The optional webhook.
+    ADMISSION_REVIEWS = row("dittofs_operator_admission_reviews_total", Counter, Plain,
+        &[label("operation", REVIEWED, ""), label("verdict", VERDICTS, "`nothing`: there was nothing to decide; `unknown`: let through, though not all could be looked at; `busy`, `unreadable`: not answered")],
+        "Reviews that the admission webhook was asked for; none without --webhook",
+        "`unknown` or `busy`: the Kubernetes API is slow, see kube_request_duration_seconds; nothing is refused meanwhile. `unreadable`: somebody else asks.");
+    ADMISSION_DURATION = row("dittofs_operator_admission_duration_seconds", Histogram, Seconds,
+        &[label("verdict", VERDICTS, "")],
+        "Duration of a review, to its answer",
+        "Near 3 s look-ups are given up; whoever changes a DittoServer waits as long.");
 
     // The process.
     BUILD = row("dittofs_operator_build_info", Info, Plain, &[label("version", &[], "of the operator")],

@@ -68,6 +68,8 @@ fn everything(per_server: bool) -> Metrics {
     metrics.dittofs_unanswered("list-adapters", "broken", TICK);
     metrics.token_refreshed(TokenOutcome::Refused);
     metrics.certificate("webhook", 2e9);
+    metrics.certificate_reloaded("webhook", true);
+    metrics.admission("create", Admission::Refused, TICK);
     metrics.api_certificates(&files, [Some(2_100_000_000), None]);
     metrics.count_spans_of(Arc::new(Spans));
     metrics

@@ -55,6 +55,24 @@ words! {
 }
 
 words! {
+    /// What became of a review; in the words of [`table::VERDICTS`].
+    Admission {
+        /// There was nothing to decide.
+        Nothing = "nothing",
+        /// It was let through.
+        Allowed = "allowed",
+        /// It was refused.
+        Refused = "refused",
+        /// It was let through although not all could be looked at.
+        Unknown = "unknown",
+        /// Its turn did not come in time.
+        Busy = "busy",
+        /// It was no review, or not a whole one.
+        Unreadable = "unreadable",
+    }
+}
+
+words! {
     /// A verb of the Kubernetes API.
     Verb {
         /// One object, or discovery.

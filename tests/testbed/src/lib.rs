@@ -13,6 +13,7 @@ pub mod jaeger;
 pub mod operator;
 pub mod otlp;
 mod port;
+pub use port::free_port;
 pub mod prometheus;
 pub mod proxy;
 pub mod world;

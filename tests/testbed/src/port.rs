@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A port of 127.0.0.1 that is free now, below the range from which the kernel takes ports for outgoing connections:
 /// nothing but another test could take it meanwhile, and those start to search elsewhere.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+pub fn free_port() -> anyhow::Result<u16> {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

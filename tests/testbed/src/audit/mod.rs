@@ -5,7 +5,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | S1 | no two writes in flight for one object |
+//! | S1 | no two writes in flight for one object; which actor wrote it only the spans tell: [`one_actor`] |
 //! | S2 | no restart without need: a template changes only with an input, a port change alone is held back |
 //! | S3 | what is not ours is not touched; deletes carry the uid |
 //! | S5 | absence is not evidence: nothing is removed without a full answer that says so |
@@ -19,11 +19,13 @@
 mod check;
 mod entry;
 mod history;
+mod one_actor;
 mod secrets;
 mod timeline;
 
 pub use check::{Broken, Promise, judge};
 pub use entry::{Entry, Micros, ObjectRef, read, read_about};
+pub use one_actor::one_actor;
 pub use secrets::Canary;
 pub use timeline::timeline;
 

@@ -65,6 +65,12 @@ pub mod resources {
     /// Cluster role bindings.
     pub const CLUSTER_ROLE_BINDINGS: Resource =
         resource("rbac.authorization.k8s.io/v1", "clusterrolebindings", "ClusterRoleBinding");
+    /// Webhooks that are asked before an object is stored.
+    pub const VALIDATING_WEBHOOKS: Resource = resource(
+        "admissionregistration.k8s.io/v1",
+        "validatingwebhookconfigurations",
+        "ValidatingWebhookConfiguration",
+    );
     /// Admission policies.
     pub const ADMISSION_POLICIES: Resource =
         resource("admissionregistration.k8s.io/v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy");

@@ -113,6 +113,15 @@ fn secrets(view: &View<'_>, broken: &mut Vec<Broken>) {
     }
 }
 
+/// Ends of the names of Secrets that are made for a server.
+const MADE: [&str; 5] = [
+    "jwt-secret",
+    "admin-bootstrap-credentials",
+    "admin-credentials",
+    "operator-credentials",
+    "postgres-pguser-dittofs",
+];
+
 /// Names of the Secrets that the servers name in their specs, and of those that are made for them.
 fn named_secrets(view: &View<'_>) -> BTreeSet<String> {
     fn strings(value: &Value, into: &mut BTreeSet<String>) {
@@ -126,16 +135,17 @@ fn named_secrets(view: &View<'_>) -> BTreeSet<String> {
         }
     }
     let mut named = BTreeSet::new();
-    for (key, states) in view.history.of_kind(GROUP, "dittoservers") {
-        for suffix in [
-            "jwt-secret",
-            "admin-bootstrap-credentials",
-            "admin-credentials",
-            "operator-credentials",
-            "postgres-pguser-dittofs",
-        ] {
-            named.insert(format!("{}-{suffix}", key.3));
+    // A webhook looks for what a server would need before there is one.
+    let others = view.facts.entries.iter().filter(|entry| entry.user != view.facts.user && entry.is_write());
+    for entry in others.filter(|entry| entry.object.resource == "dittoservers") {
+        strings(&entry.request["spec"], &mut named);
+        let name = entry.request["metadata"]["name"].as_str().unwrap_or(&entry.object.name);
+        if !name.is_empty() {
+            named.extend(MADE.iter().map(|suffix| format!("{name}-{suffix}")));
         }
+    }
+    for (key, states) in view.history.of_kind(GROUP, "dittoservers") {
+        named.extend(MADE.iter().map(|suffix| format!("{}-{suffix}", key.3)));
         for state in states {
             strings(&state.object["spec"], &mut named);
         }
@@ -234,6 +244,14 @@ mod tests {
         run.ours("list", "secrets", "").at(3).response(json!({"kind": "PartialObjectMetadataList"}));
         assert!(!judged(&run).contains(&S6));
         run.ours("get", "secrets", "somebody-elses").at(4);
+        assert!(judged(&run).contains(&S6));
+        // A webhook is asked before there is a server, and there may never be one.
+        let refused = json!({"metadata": {"name": "next"}, "spec": {"secretRef": {"name": "somebody-elses"}}});
+        run.user_server(|_| {}).code(422).request(refused).response(json!({})).at(3);
+        assert!(!judged(&run).contains(&S6));
+        run.ours("get", "secrets", "next-jwt-secret").at(5);
+        assert!(!judged(&run).contains(&S6));
+        run.ours("get", "secrets", "another-jwt-secret").at(6);
         assert!(judged(&run).contains(&S6));
         run.drop_last();
         run.ours("list", "secrets", "").at(40_000).response(json!({"kind": "SecretList"}));
