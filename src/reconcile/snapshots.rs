@@ -167,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_can_read_is_not_taken_for_the_same() {
+        let (mut policy, mut there) = (wanted("/a"), listed("/a"));
+        (policy.interval, there.interval) = ("often".to_owned(), None);
+        (policy.ttl, there.ttl) = ("long".to_owned(), None);
+        let plan = plan_policies(std::slice::from_ref(&policy), Some(&[there]));
+        assert_eq!(plan.write, [(&policy, "interval to often, ttl to long".to_owned())]);
+    }
+
+    #[test]
     fn what_the_server_lacks_is_written_and_what_the_spec_does_not_name_is_told() {
         let policies = [wanted("/new"), wanted("/there")];
         let plan = plan_policies(&policies, Some(&[listed("/gone"), listed("/there"), listed("/theirs")]));

@@ -13,6 +13,7 @@ mod crash;
 mod deletion;
 mod drift;
 mod drift_told;
+mod dual_stack;
 mod faults;
 mod fleet;
 mod gitops;

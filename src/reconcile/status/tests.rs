@@ -498,6 +498,13 @@ fn volumes_are_as_large_as_they_are_and_their_condition_says_how_they_stand() {
         ("False", "VolumeExpansionFailed", "claim metadata: no class")
     );
     assert_eq!(condition_of(&whole, "Ready")["status"], "False");
+    // What grows meanwhile is said beside it.
+    let also = refused.clone().with(|w| {
+        w.server.as_mut().unwrap().storage.control_plane = "2Gi".into();
+    });
+    let (_, _, reason, message, _) = standing(&also);
+    assert_eq!(reason, "VolumeExpansionFailed");
+    assert!(message.starts_with("claim metadata: no class; claim controlplane grows from 1Gi to 2Gi"), "{message}");
     // A successor says the same until it has looked itself, and until its claims are listed.
     for unknowing in [
         refused.clone().with(|w| (w.volumes, w.previous) = (None, Some(whole.clone()))),

@@ -281,3 +281,23 @@ fn who_deletes_the_credentials_again_and_again_is_met_more_slowly_and_the_server
         assert!(bed.answered());
     });
 }
+
+#[test]
+fn tokens_that_another_operator_had_stored_are_renewed_and_that_is_no_repair() {
+    run_in_real_time(async {
+        let bed = Bed::polling().await;
+        // As after the way back and forth: the same values, under another name.
+        bed.bench.api.change(Kind::Secret, CREDENTIALS, |secret| {
+            let keys = json!({"f:access-token": {}, "f:refresh-token": {}, "f:password": {}, "f:server-url": {}});
+            secret["metadata"]["managedFields"] =
+                json!([{"manager": "manager", "operation": "Update", "fieldsV1": {"f:data": keys}}]);
+        });
+        bed.address.do_send(CredentialsTouched);
+        bed.polls(2).await;
+        let token = text(&bed, "access-token");
+        bed.server.revoke_tokens();
+        eventually("new tokens are stored", || text(&bed, "access-token") != token).await;
+        bed.polls(1).await;
+        assert_eq!(repairs(&bed), [""; 0]);
+    });
+}

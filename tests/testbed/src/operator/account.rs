@@ -97,6 +97,8 @@ impl Account {
         std::fs::write(&ca, &self.ca)?;
         self.write_token(directory)?;
         let cluster = match through {
+            // Another API server of the same authority.
+            Some(url) if url.starts_with("https:") => json!({"server": url, "certificate-authority": ca}),
             Some(url) => json!({"server": url}),
             None => json!({"server": self.server, "certificate-authority": ca}),
         };

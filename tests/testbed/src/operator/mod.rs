@@ -38,7 +38,7 @@ pub struct OperatorOptions {
     pub env: Vec<(String, String)>,
     /// More arguments after `run`.
     pub extra_args: Vec<String>,
-    /// The URL of a proxy in front of the API server.
+    /// The URL of a proxy in front of the API server, or of another API server over the same store.
     pub through: Option<String>,
     /// Where its rights come from.
     pub rights: Rights,
