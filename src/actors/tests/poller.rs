@@ -2,6 +2,7 @@
 
 mod accounts;
 mod errands;
+mod errands_limits;
 mod modes;
 mod pace;
 mod tls;

@@ -12,7 +12,7 @@ use crate::reconcile::status::SnapshotsFact;
 
 impl Bed {
     /// A server with these shares and these policies, and a poller that has begun.
-    async fn with_policies(shares: &[&str], policies: Value) -> Self {
+    pub(super) async fn with_policies(shares: &[&str], policies: Value) -> Self {
         let bed = Self::new().await;
         for share in shares {
             bed.server.add_share(share);
@@ -21,22 +21,22 @@ impl Bed {
         bed
     }
 
-    fn snapshots(&self) -> Option<SnapshotsFact> {
+    pub(super) fn snapshots(&self) -> Option<SnapshotsFact> {
         let mut facts = self.status.facts().into_iter().rev();
         facts.find_map(|fact| if let Fact::Snapshots(fact) = fact { Some(fact) } else { None })
     }
 
-    async fn wait_snapshots(&self, what: &str, right: impl Fn(&SnapshotsFact) -> bool) {
+    pub(super) async fn wait_snapshots(&self, what: &str, right: impl Fn(&SnapshotsFact) -> bool) {
         eventually(what, || self.snapshots().is_some_and(|fact| right(&fact))).await;
     }
 
     /// Ended requests of a method whose path ends so.
-    fn asked(&self, method: &str, end: &str) -> usize {
+    pub(super) fn asked(&self, method: &str, end: &str) -> usize {
         let matches = |request: &&Record| request.method == method && request.path.ends_with(end);
         self.server.requests().iter().filter(matches).count()
     }
 
-    fn logins(&self) -> usize {
+    pub(super) fn logins(&self) -> usize {
         self.asked("POST", "/auth/login")
     }
 }

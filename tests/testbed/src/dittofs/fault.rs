@@ -67,6 +67,8 @@ pub enum Scope {
     NfsSettings,
     /// Snapshot policies, their list and those of a share.
     SnapshotPolicies,
+    /// `PUT` of a snapshot policy.
+    SnapshotPolicyWrites,
 }
 
 impl Scope {
@@ -77,6 +79,7 @@ impl Scope {
             Self::Login => path == LOGIN,
             Self::Refresh => path == REFRESH,
             Self::NfsSettings => path == "/api/v1/adapters/nfs/settings",
+            Self::SnapshotPolicyWrites => method == Method::PUT && path.ends_with("/snapshot-policy"),
             Self::SnapshotPolicies => path == "/api/v1/snapshot-policies" || path.ends_with("/snapshot-policy"),
             Self::Users => path == "/api/v1/users" || path.starts_with("/api/v1/users/"),
         }
