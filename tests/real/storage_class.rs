@@ -1,7 +1,7 @@
 //! A StorageClass that is not there: said at once and by `check`, no hindrance to volumes that were made by hand, and
 //! found when it arrives.
 
-use dittofs_testbed::cluster::{Resource, resources};
+use dittofs_testbed::cluster::{Cluster, ClusterOptions, Resource, resources};
 use dittofs_testbed::operator::{Account, Rights};
 use dittofs_testbed::world::condition;
 use serde_json::{Value, json};
@@ -106,4 +106,30 @@ async fn a_missing_class_is_said_at_once_and_by_check_and_is_no_hindrance_to_vol
     }
     cluster.delete(resources::STORAGE_CLASSES, "", &fast).await.expect("the class is taken away");
     bed.finish(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_a_default_class_is_said_to_a_server_that_names_none() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cluster = Cluster::start(ClusterOptions::default()).await.expect("a control plane");
+    let mut bed = Bed::on(&cluster, "storage-class-default").await;
+    let default = |is: &str| json!({"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": is}}});
+    cluster.patch(resources::STORAGE_CLASSES, "", "standard", &default("false")).await.expect("no longer the default");
+    let options = bed.options();
+    bed.world.start_operator(options).await.expect("the operator starts");
+    bed.let_look_at_classes().await;
+    let spec = json!({"rollout": {"onSpecChange": "WhenNeeded"}, "adapterDiscovery": {"pollingInterval": "1s"}});
+    bed.world.apply_server("files", &spec).await.expect("the API server takes it");
+    let words = "spec.storage.storageClassName is unset, and the cluster has no default StorageClass";
+    bed.wait_message("files", "VolumesReady", "False", words).await;
+    bed.wait_condition("files", "VolumesReady", "False", "StorageClassNotFound").await;
+    bed.wait_event_once("StorageClassNotFound", words).await;
+    let said = bed.check_says().await;
+    assert!(said.contains(words), "{said}");
+
+    // Kubernetes gives the claims that wait the class that is the default then.
+    cluster.patch(resources::STORAGE_CLASSES, "", "standard", &default("true")).await.expect("the default again");
+    bed.wait_condition("files", "VolumesReady", "True", "VolumesAsSpecified").await;
+    bed.world.wait_ready("files").await.expect("ready");
+    bed.finish(1).await;
 }
