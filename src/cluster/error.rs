@@ -14,6 +14,9 @@ use super::kind::Kind;
 /// Longest message of the API server that is kept, in bytes.
 const MESSAGE_MAX: usize = 400;
 
+/// What the API server says of a kind whose CRD is being deleted.
+const CRD_IS_GOING: &str = "custom resource definition is terminating";
+
 /// The verb of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -223,9 +226,13 @@ impl KubeError {
     }
 
     /// The API server does not know the kind: of an object that is missing it says `NotFound`, of a path that nobody
-    /// serves nothing that can be read.
+    /// serves nothing that can be read. Or not any more: while the CRD goes, a create is answered 403, with words only.
     pub fn is_unserved(&self) -> bool {
-        self.is_not_found() && self.call().kind.is_custom() && self.reason() != Some("NotFound")
+        if !self.call().kind.is_custom() {
+            return false;
+        }
+        let going = matches!(self, Self::Refused { code: 403, message, .. } if message.contains(CRD_IS_GOING));
+        going || (self.is_not_found() && self.reason() != Some("NotFound"))
     }
 
     /// A create met an object of that name, one that is not on its way out.
@@ -341,6 +348,18 @@ mod tests {
             [stale.category(), exists.category(), leaving.category()],
             ["conflict", "already-exists", "being-deleted"]
         );
+    }
+
+    #[test]
+    fn a_kind_is_unserved_without_its_path_and_while_its_crd_goes() {
+        let going = "servicemonitors.monitoring.coreos.com \"a\" is forbidden: create not allowed while custom resource \
+                     definition is terminating";
+        let create = |kind, code, reason, message| refused(Operation::Create, kind, code, reason, message).is_unserved();
+        assert!(create(Kind::ServiceMonitor, 404, "", "404 page not found"));
+        assert!(create(Kind::ServiceMonitor, 403, "Forbidden", going));
+        assert!(!create(Kind::ServiceMonitor, 403, "Forbidden", "servicemonitors is forbidden: no verb create"));
+        assert!(!create(Kind::ServiceMonitor, 404, "NotFound", "namespaces \"team\" not found"));
+        assert!(!create(Kind::Service, 403, "Forbidden", going));
     }
 
     #[test]

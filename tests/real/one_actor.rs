@@ -70,10 +70,13 @@ async fn each_kind_of_object_is_written_by_one_actor_and_each_write_has_a_span()
     }
     bed.patch_spec("files", &json!({"metrics": {"enabled": false}})).await;
     bed.wait_gone(resources::SERVICES, "files-metrics").await;
+    // The server reads that, so it is started anew: not while it is being deleted.
+    bed.wait_starts(2).await;
+    bed.world.wait_ready("files").await.expect("ready without metrics");
     bed.delete_server("files").await;
     bed.delete_server("base").await;
     // What is queued is sent before the operator ends.
-    bed.finish(1).await;
+    bed.finish(2).await;
 
     let mut entries = audit::read(&log).expect("the audit log");
     entries.retain(|entry| entry.user == user);

@@ -458,7 +458,7 @@ impl Run {
 
 /// Of a create: that there is no such collection, or that nothing may be put into it while its CRD is being deleted.
 fn is_unserved(error: &KubeError) -> bool {
-    error.call().operation == Operation::Create && matches!(error.code(), Some(404 | 405))
+    error.call().operation == Operation::Create && (error.is_unserved() || matches!(error.code(), Some(404 | 405)))
 }
 
 /// A fault that tests switch on: a write without a difference.

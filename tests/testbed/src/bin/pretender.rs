@@ -77,9 +77,17 @@ impl Pretender {
                 futures::future::join_all((0..12).map(|value| self.change_label(value))).await;
             }
             "S2" => {
-                let mut set = self.ask(Method::GET, &self.set("/files"), &Value::Null).await?;
-                set["spec"]["template"]["metadata"]["annotations"]["dittofs.io/config-hash"] = json!("two");
-                self.ask(Method::PUT, &self.set("/files"), &set).await?;
+                // The StatefulSet's controller writes its status meanwhile.
+                let mut attempts = 0;
+                loop {
+                    let mut set = self.ask(Method::GET, &self.set("/files"), &Value::Null).await?;
+                    set["spec"]["template"]["metadata"]["annotations"]["dittofs.io/config-hash"] = json!("two");
+                    attempts += 1;
+                    match self.ask(Method::PUT, &self.set("/files"), &set).await {
+                        Err(error) if attempts < 20 && format!("{error:#}").contains("Conflict") => {}
+                        written => break written.map(drop)?,
+                    }
+                }
             }
             "S3 no uid" => self.delete_adapter_service(json!({})).await?,
             "S3 foreign" => {
