@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixtures::server;
+use crate::reconcile::AdapterState;
 use crate::reconcile::pod::Why;
 
 const EARLIER: &str = "2026-01-01T00:00:00Z";
