@@ -354,7 +354,8 @@ mod tests {
     fn a_kind_is_unserved_without_its_path_and_while_its_crd_goes() {
         let going = "servicemonitors.monitoring.coreos.com \"a\" is forbidden: create not allowed while custom resource \
                      definition is terminating";
-        let create = |kind, code, reason, message| refused(Operation::Create, kind, code, reason, message).is_unserved();
+        let create =
+            |kind, code, reason, message| refused(Operation::Create, kind, code, reason, message).is_unserved();
         assert!(create(Kind::ServiceMonitor, 404, "", "404 page not found"));
         assert!(create(Kind::ServiceMonitor, 403, "Forbidden", going));
         assert!(!create(Kind::ServiceMonitor, 403, "Forbidden", "servicemonitors is forbidden: no verb create"));
