@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::build::{APP, APP_LABEL, render};
 use crate::cluster::{ClassReader, Cluster, ConnectError, ConnectOptions, Kind, KubeError, connect};
-use crate::crd::FINALIZER;
 use crate::crd::annotations::is_paused;
 use crate::reconcile::claims::{class_name, wishes};
+use crate::reconcile::deletion::has_finalizer;
 use crate::reconcile::percona::Leaver;
 use crate::reconcile::preview::{Live, LiveDatabase, Preview, preview};
 use crate::reconcile::stateful_set::HashInput;
@@ -150,11 +150,6 @@ pub(crate) async fn look(
         report.servers.push(preview(&key, checked.as_ref().map_err(String::as_str), &live));
     }
     Ok(report)
-}
-
-fn has_finalizer(object: &Value) -> bool {
-    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    finalizers.is_some_and(|all| all.iter().any(|one| one == FINALIZER))
 }
 
 /// Reads all that is there for one server, but for what stands in its own object; `leaver` as which it may part with a

@@ -1,12 +1,16 @@
 //! When a DittoServer carries our finalizer, and how its deletion ends: the pure half of the Supervisor's work on it.
 //!
-//! A server that lives carries [`FINALIZER`](crate::crd::FINALIZER), the name that the Go operator uses too. While one
+//! A server that lives carries [`FINALIZER`], the name that the Go operator uses too. While one
 //! is being deleted its [`Duty`]s are done, each by the actor that owns what it is about, all at once and each again
 //! after a pause when it failed. The finalizer goes when every duty is done, when nothing more of them can be done (no
 //! pod), or [`PATIENCE`] after the first attempt: not after the deletion timestamp, so that an operator that was down while
 //! the server was deleted still cleans up first. Times are passed in; they count from any origin.
 
 use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::crd::FINALIZER;
 
 /// How long after its first attempt a cleanup that keeps failing is given up.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -19,6 +23,12 @@ const PAUSE_REFUSED: Duration = Duration::from_secs(25);
 
 /// First and longest pause before the finalizer is set once more on a server from which somebody takes it.
 const PAUSE_SET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
+
+/// Whether a DittoServer carries our finalizer.
+pub fn has_finalizer(server: &Value) -> bool {
+    let finalizers = server.pointer("/metadata/finalizers").and_then(Value::as_array);
+    finalizers.into_iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
 
 /// What has to be done before a server may go. Whoever adds one adds who does it to the Supervisor's `ask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

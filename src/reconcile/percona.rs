@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use super::object::{controller_uid, is_being_deleted, meta};
 use super::{Names, Percona, ServerKey, ValidatedServer};
 use crate::build::{INSTANCE_LABEL, labels_of, owner_reference_of, percona_cluster};
-use crate::crd::FINALIZER;
 
 /// What to write.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,12 +123,6 @@ impl Leaver {
     }
 }
 
-/// Whether somebody else sees to it that our finalizer goes: then it is asked for when it is time to part.
-pub fn is_held(server: &Value) -> bool {
-    let finalizers = server.pointer("/metadata/finalizers").and_then(Value::as_array);
-    finalizers.into_iter().flatten().any(|finalizer| finalizer == FINALIZER)
-}
-
 /// What becomes of the cluster that its server has no use for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parting {
@@ -231,7 +224,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::crd::FINALIZER;
     use crate::fixtures::percona_server;
+    use crate::reconcile::deletion::has_finalizer;
 
     fn plan(server: &ValidatedServer, live: Option<&Value>) -> ClusterStep {
         plan_cluster(server, server.percona.as_ref().unwrap(), live)
@@ -366,7 +361,9 @@ mod tests {
             living(server);
             server["status"] = json!({"perconaClusterName": "files-postgres"});
         }));
-        assert!(is_held(&leaving(&Value::Null)) && !is_held(&json!({"metadata": {"finalizers": ["theirs"]}})));
+        assert!(
+            has_finalizer(&leaving(&Value::Null)) && !has_finalizer(&json!({"metadata": {"finalizers": ["theirs"]}}))
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::actors::flight::poke;
 use crate::actors::messages::{Cleaned, Cleanup};
 use crate::actors::specs::Spec;
 use crate::cluster::{CrRef, Kind, KubeError, Reason};
-use crate::reconcile::deletion::{Attempt, Duty};
-use crate::reconcile::percona::{Leaver, Parting, is_held, part_with_cluster};
+use crate::reconcile::deletion::{Attempt, Duty, has_finalizer};
+use crate::reconcile::percona::{Leaver, Parting, part_with_cluster};
 use crate::reconcile::status::ConfigFact;
 use crate::reconcile::{Names, ServerKey, owned_by};
 
@@ -87,7 +87,7 @@ impl Run {
         crate::fault::hit_for("config-hasher.farewell", &self.key.name);
         let farewell = self.farewell.take().filter(|farewell| farewell.uid == spec.uid);
         // While our finalizer is on, the Supervisor asks for it.
-        if farewell.is_none() && (is_held(&spec.object) || self.tie == Tie::Loose) {
+        if farewell.is_none() && (has_finalizer(&spec.object) || self.tie == Tie::Loose) {
             return Outcome::Idle;
         }
         let mut leaver = Leaver::of(&spec.object);

@@ -20,7 +20,7 @@ use crate::actors::trouble::Trouble;
 use crate::backoff::Backoff;
 use crate::cluster::{CrRef, KubeError, Reason};
 use crate::crd::FINALIZER;
-use crate::reconcile::deletion::{Attempt, Deletion, Duty, Keeping, PATIENCE, Step};
+use crate::reconcile::deletion::{Attempt, Deletion, Duty, Keeping, PATIENCE, Step, has_finalizer};
 use crate::reconcile::{ServerKey, meta, owned_by};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::doing::Doing;
@@ -122,7 +122,7 @@ impl Supervisor {
             return;
         }
         let now = deps.origin.elapsed();
-        let ours = finalizers(&spec).iter().any(|finalizer| finalizer == FINALIZER);
+        let ours = has_finalizer(&spec.object);
         let pause = hold.not_before.saturating_sub(now);
         if !spec.deleting {
             // Nothing of a server that does not validate, or is paused, is changed, and it can go as it came.
