@@ -112,10 +112,11 @@ pub async fn run(options: Options, tracing: &Tracing) -> Result<(), RunError> {
     let metrics = Metrics::new(options.metrics_per_server);
     metrics.count_spans_of(tracing.stats.clone());
     let cluster = Cluster::new(client.clone()).at(&server).counted(metrics.clone());
+    let leaving = cluster.leaving();
     let deps = Arc::new(Deps {
         classes: ClassReader::new(cluster.clone()),
         cluster,
-        events: Events::new(count_events(client.clone(), metrics.clone()), options.instance.clone()),
+        events: Events::new(count_events(client.clone(), metrics.clone()), options.instance.clone(), leaving),
         mishaps: MishapReader::new(count_events(client.clone(), metrics.clone())),
         caches: Caches::default(),
         specs: Specs::default(),

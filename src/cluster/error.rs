@@ -17,6 +17,9 @@ const MESSAGE_MAX: usize = 400;
 /// What the API server says of a kind whose CRD is being deleted.
 const CRD_IS_GOING: &str = "custom resource definition is terminating";
 
+/// The cause that the API server gives when it refuses a create because the namespace is being deleted.
+const NAMESPACE_IS_GOING: &str = "NamespaceTerminating";
+
 /// The verb of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -92,6 +95,15 @@ impl fmt::Display for Call {
     }
 }
 
+/// What a create has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeavingFirst {
+    /// The old object of its name, which waits for its finalizers.
+    Object,
+    /// The namespace, which is being deleted.
+    Namespace,
+}
+
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeError {
@@ -106,8 +118,8 @@ pub enum KubeError {
         reason: String,
         /// The server's message, cut; empty for Secrets.
         message: String,
-        /// Whether the server says that the old object of this name waits for its finalizers.
-        being_deleted: bool,
+        /// What stands in the way and goes by itself.
+        leaving: Option<LeavingFirst>,
     },
     /// No complete answer in time. A write may or may not have happened.
     #[error("{call}: {source}")]
@@ -139,6 +151,12 @@ pub enum KubeError {
         /// The call.
         call: Box<Call>,
     },
+    /// It was not sent: the API server said of another create lately that the namespace is being deleted.
+    #[error("{call}: the namespace is being deleted")]
+    NamespaceLeaving {
+        /// The call.
+        call: Box<Call>,
+    },
     /// The call could not be made of its arguments: a name that no object can have.
     #[error("{call}: not a valid name")]
     InvalidName {
@@ -151,9 +169,13 @@ impl KubeError {
     /// The error for an answer of status `code` with this body.
     pub(super) fn refused(call: Call, code: u16, body: &[u8]) -> Self {
         let status: Status = serde_json::from_slice(body).unwrap_or_default();
-        let being_deleted = code == 409 && status.message.starts_with("object is being deleted");
+        let leaving = match code {
+            409 if status.message.starts_with("object is being deleted") => Some(LeavingFirst::Object),
+            403 if is_namespace_leaving(&status) => Some(LeavingFirst::Namespace),
+            _ => None,
+        };
         let message = if call.kind == Kind::Secret { String::new() } else { cut(&status.message, MESSAGE_MAX) };
-        Self::Refused { call: Box::new(call), code, reason: cut(&status.reason, 60), message, being_deleted }
+        Self::Refused { call: Box::new(call), code, reason: cut(&status.reason, 60), message, leaving }
     }
 
     /// The error for a call that got no answer, or not the whole of it.
@@ -172,6 +194,7 @@ impl KubeError {
             | Self::Unreachable { call, .. }
             | Self::Malformed { call, .. }
             | Self::Paused { call }
+            | Self::NamespaceLeaving { call }
             | Self::InvalidName { call } => call,
         }
     }
@@ -195,7 +218,10 @@ impl KubeError {
     /// Static label for metrics and events.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Refused { being_deleted: true, .. } => "being-deleted",
+            Self::Refused { leaving: Some(LeavingFirst::Object), .. } => "being-deleted",
+            Self::Refused { leaving: Some(LeavingFirst::Namespace), .. } | Self::NamespaceLeaving { .. } => {
+                "namespace-leaving"
+            }
             Self::Refused { code, .. } if self.is_conflict() && *code != 409 => "conflict",
             Self::Refused { code, reason, .. } if *code == 409 && reason == "AlreadyExists" => "already-exists",
             Self::Refused { code, .. } => category_of_status(*code),
@@ -215,7 +241,7 @@ impl KubeError {
                 matches!(call.operation, Operation::AddFinalizer | Operation::RemoveFinalizer)
                     && !message.contains(" is invalid: ")
             }
-            Self::Refused { code: 409, reason, being_deleted: false, .. } => reason != "AlreadyExists",
+            Self::Refused { code: 409, reason, leaving: None, .. } => reason != "AlreadyExists",
             _ => false,
         }
     }
@@ -237,12 +263,17 @@ impl KubeError {
 
     /// A create met an object of that name, one that is not on its way out.
     pub fn is_already_exists(&self) -> bool {
-        matches!(self, Self::Refused { code: 409, reason, being_deleted: false, .. } if reason == "AlreadyExists")
+        matches!(self, Self::Refused { code: 409, reason, leaving: None, .. } if reason == "AlreadyExists")
     }
 
     /// A create met an object of that name that is gone once its finalizers are.
     pub fn is_being_deleted(&self) -> bool {
-        matches!(self, Self::Refused { being_deleted: true, .. })
+        matches!(self, Self::Refused { leaving: Some(LeavingFirst::Object), .. })
+    }
+
+    /// A create in a namespace that is being deleted: nothing can be made there any more.
+    pub fn is_namespace_leaving(&self) -> bool {
+        matches!(self, Self::Refused { leaving: Some(LeavingFirst::Namespace), .. } | Self::NamespaceLeaving { .. })
     }
 
     /// The server does not let us: no verb in the RBAC rules, or no valid token.
@@ -259,13 +290,22 @@ impl KubeError {
     /// (401), the server may be busy or starting, the old object may be gone.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Refused { code, being_deleted, .. } => {
-                *being_deleted || self.is_conflict() || matches!(code, 401 | 408 | 429 | 500..=599)
+            Self::Refused { code, leaving, .. } => {
+                leaving.is_some() || self.is_conflict() || matches!(code, 401 | 408 | 429 | 500..=599)
             }
-            Self::Timeout { .. } | Self::Unreachable { .. } | Self::Malformed { .. } => true,
+            Self::Timeout { .. }
+            | Self::Unreachable { .. }
+            | Self::Malformed { .. }
+            | Self::NamespaceLeaving { .. } => true,
             Self::Paused { .. } | Self::InvalidName { .. } => false,
         }
     }
+}
+
+/// Whether a refusal says that the namespace is being deleted.
+pub(super) fn is_namespace_leaving(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == NAMESPACE_IS_GOING)
 }
 
 /// Static label of an HTTP status.
@@ -361,6 +401,26 @@ mod tests {
         assert!(!create(Kind::ServiceMonitor, 403, "Forbidden", "servicemonitors is forbidden: no verb create"));
         assert!(!create(Kind::ServiceMonitor, 404, "NotFound", "namespaces \"team\" not found"));
         assert!(!create(Kind::Service, 403, "Forbidden", going));
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_told_from_missing_rights_by_its_cause() {
+        let status = |causes: serde_json::Value| {
+            let message = "configmaps \"a\" is forbidden: unable to create new content in namespace ns because it is being terminated";
+            serde_json::json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden",
+                "message": message, "details": {"kind": "configmaps", "name": "a", "causes": causes}})
+        };
+        let of = |causes| {
+            let body = status(causes).to_string();
+            KubeError::refused(call(Operation::Create, Kind::Secret), 403, body.as_bytes())
+        };
+        let going =
+            of(serde_json::json!([{"reason": "NamespaceTerminating", "message": "m", "field": "metadata.namespace"}]));
+        assert!(going.is_namespace_leaving() && going.is_transient() && !going.is_being_deleted());
+        assert_eq!(going.category(), "namespace-leaving");
+        let other = of(serde_json::json!([]));
+        assert!(!other.is_namespace_leaving() && !other.is_transient());
+        assert_eq!(other.category(), "forbidden");
     }
 
     #[test]

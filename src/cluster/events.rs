@@ -27,8 +27,9 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::error::{cut, root_cause};
+use super::error::{cut, is_namespace_leaving, root_cause};
 use super::kind::Kind;
+use super::leaving::Leaving;
 use super::reason::Reason;
 use crate::reconcile::ServerKey;
 
@@ -124,6 +125,7 @@ struct Publisher {
     /// What was told lately, by the hash of what makes a repeat.
     told: Mutex<HashMap<u64, Told>>,
     hashes: RandomState,
+    leaving: Leaving,
 }
 
 /// An Event that was written.
@@ -138,14 +140,16 @@ struct Told {
 }
 
 impl Events {
-    /// As controller `dittofs-operator`; `instance` is the pod's name, or the host's.
-    pub fn new(client: Client, instance: String) -> Self {
+    /// As controller `dittofs-operator`; `instance` is the pod's name, or the host's; `leaving` says
+    /// where no Event can be made.
+    pub fn new(client: Client, instance: String, leaving: Leaving) -> Self {
         Self(Arc::new(Publisher {
             client,
             instance,
             turns: Semaphore::new(AT_ONCE),
             told: Mutex::default(),
             hashes: RandomState::new(),
+            leaving,
         }))
     }
 
@@ -159,7 +163,7 @@ impl Events {
         };
         // Boxed: hundreds may wait above, and each would have the room for the requests.
         match tokio::time::timeout(PATIENCE, Box::pin(self.0.tell(about, notice))).await {
-            Ok(Ok(())) => return "published",
+            Ok(Ok(outcome)) => return outcome,
             Ok(Err(error)) => {
                 tracing::debug!(namespace, name, reason, error = root_cause(&error), "event not published");
             }
@@ -170,7 +174,7 @@ impl Events {
 }
 
 impl Publisher {
-    async fn tell(&self, about: &CrRef, notice: Notice) -> Result<(), kube::Error> {
+    async fn tell(&self, about: &CrRef, notice: Notice) -> Result<&'static str, kube::Error> {
         let kind = notice.reason.kind();
         let key = self.hashes.hash_one((kind, notice.reason, notice.action, about, &notice.related));
         let note = self.hashes.hash_one(&notice.note);
@@ -191,15 +195,30 @@ impl Publisher {
                 Err(error) => return Err(error),
                 Ok(_) => {
                     self.remember(key, Told { count, until: Instant::now() + kind.remembered(), ..told });
-                    return Ok(());
+                    return Ok("published");
                 }
             }
         }
+        let reason = notice.reason.as_str();
         let event = self.event(about, notice);
-        api.create(&PostParams::default(), &event).await?;
+        let namespace = &about.key.namespace;
+        if !self.leaving.lets(namespace) {
+            let name = &about.key.name;
+            tracing::debug!(namespace, name, reason, "event not published: the namespace is being deleted");
+            return Ok("dropped");
+        }
+        match api.create(&PostParams::default(), &event).await {
+            Ok(_) => self.leaving.answered(namespace, false),
+            Err(error) => {
+                if let kube::Error::Api(status) = &error {
+                    self.leaving.answered(namespace, is_namespace_leaving(status));
+                }
+                return Err(error);
+            }
+        }
         let name = event.metadata.name.unwrap_or_default().into();
         self.remember(key, Told { name, note, count: times, until: Instant::now() + kind.remembered() });
-        Ok(())
+        Ok("published")
     }
 
     /// The Event that was written for this already.
@@ -288,7 +307,7 @@ mod tests {
         let server = Server::new(|_, _| {
             Reply::Json(201, json!({"metadata": {"name": "e", "namespace": "ns"}, "eventTime": null}))
         });
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         events.publish(&about(), notice("first", Some("files-adapter-nfs"))).await;
         events.publish(&about(), notice("again", Some("files-adapter-nfs"))).await;
         events.publish(&about(), notice("first", Some("files-adapter-smb"))).await;
@@ -314,7 +333,7 @@ mod tests {
             Method::PATCH => Reply::status(404, "NotFound"),
             _ => Reply::Json(201, json!({"metadata": {"name": "e", "namespace": "ns"}, "eventTime": null})),
         });
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         events.publish(&about(), notice("first", None)).await;
         events.publish(&about(), notice("again", None)).await;
         tokio::time::advance(REMEMBERED).await;
@@ -331,7 +350,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_of_a_day_is_one_event_that_counts_and_leads_to_its_newest_trace() {
         let server = taking();
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         let traced = |note: &str, trace: &str, times| Notice {
             times,
             trace: Some(trace.to_owned()),
@@ -358,7 +377,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_repeat_without_a_trace_leaves_no_trace_of_another_and_the_first_note_is_not_said_twice() {
         let server = taking();
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         events.publish(&about(), Notice { trace: Some("t0".into()), ..notice("same", None) }).await;
         events.publish(&about(), notice("same", None)).await;
         assert_eq!(
@@ -370,7 +389,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn changes_that_were_made_are_repeats_for_a_few_minutes_only() {
         let server = taking();
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         let made = |note| Notice { reason: Reason::AdapterServiceUpdated, ..notice(note, None) };
         events.publish(&about(), made("port 1")).await;
         events.publish(&about(), made("port 2")).await;
@@ -383,7 +402,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_so_many_events_are_remembered() {
         let server = taking();
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         for number in 0..=REMEMBERED_MAX {
             let told = Told { name: "e".into(), note: 0, count: 1, until: Instant::now() + REMEMBERED };
             tokio::time::advance(Duration::from_millis(1)).await;
@@ -397,7 +416,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_long_note_is_cut_to_what_the_api_takes() {
         let server = Server::new(|_, _| Reply::Json(201, json!({"metadata": {"name": "e"}})));
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         events.publish(&about(), notice(&"ß".repeat(2000), None)).await;
         let note = server.asked()[0].body["note"].as_str().expect("a note").to_owned();
         assert!((1000..=1024).contains(&note.len()), "{}", note.len());
@@ -406,13 +425,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_event_that_cannot_be_written_holds_nobody_up() {
         let server = Server::new(|_, _| Reply::Hang);
-        let events = Events::new(server.client(), "pod-1".into());
+        let events = Events::new(server.client(), "pod-1".into(), Leaving::default());
         let start = Instant::now();
         events.publish(&about(), notice("x", None)).await;
         assert_eq!(start.elapsed(), PATIENCE);
         let server = Server::new(|_, _| Reply::status(403, "Forbidden"));
         let start = Instant::now();
-        Events::new(server.client(), "pod-1".into()).publish(&about(), notice("x", None)).await;
+        Events::new(server.client(), "pod-1".into(), Leaving::default()).publish(&about(), notice("x", None)).await;
         assert_eq!((start.elapsed(), server.asked().len()), (Duration::ZERO, 1));
     }
 }

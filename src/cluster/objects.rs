@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::send::{JSON, JSON_PATCH, MERGE_PATCH, Verb};
 use super::error::{KubeError, Operation};
 use super::kind::Kind;
+use super::leaving::Leaving;
 use crate::build::MANAGED_BY;
 use crate::reconcile::{ServerKey, meta};
 use crate::telemetry::metrics::Metrics;
@@ -39,12 +40,13 @@ pub struct Cluster {
     /// Host and port of the API server, for spans.
     server: Option<(String, u16)>,
     metrics: Option<Metrics>,
+    leaving: Leaving,
 }
 
 impl Cluster {
     /// Over a client from [`connect`](super::connect) or [`client_over`](super::client_over), which have deadlines.
     pub fn new(client: Client) -> Self {
-        Self { client, server: None, metrics: None }
+        Self { client, server: None, metrics: None, leaving: Leaving::default() }
     }
 
     /// The same, counting its requests in `metrics`.
@@ -52,6 +54,11 @@ impl Cluster {
     pub fn counted(mut self, metrics: Metrics) -> Self {
         self.metrics = Some(metrics);
         self
+    }
+
+    /// What it knows of namespaces that are being deleted.
+    pub fn leaving(&self) -> Leaving {
+        self.leaving.clone()
     }
 
     /// The same at `server`, which spans name.

@@ -23,7 +23,7 @@ use super::messages::{Cause, CauseKind, ChildEnded, Fact, Poke, Report, Role};
 use super::specs::Specs;
 use crate::build::{APP, APP_LABEL};
 use crate::cluster::scripted::Server;
-use crate::cluster::{Cache, ClassReader, Cluster, Events, Kind, MishapReader, WatchEvent};
+use crate::cluster::{Cache, ClassReader, Cluster, Events, Kind, Leaving, MishapReader, WatchEvent};
 use crate::dittofs::{HttpClient, HttpSettings, UrlTemplate};
 use crate::reconcile::{ServerKey, meta};
 
@@ -159,7 +159,7 @@ impl Bench {
         let deps = Deps {
             classes: ClassReader::with_default(Cluster::new(client.clone())),
             cluster: Cluster::new(client.clone()),
-            events: Events::new(client.clone(), "test".to_owned()),
+            events: Events::new(client.clone(), "test".to_owned(), Leaving::default()),
             mishaps: MishapReader::new(client),
             caches: Caches::default(),
             specs: Specs::default(),

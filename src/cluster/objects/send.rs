@@ -1,6 +1,7 @@
 //! How one request is sent: its path, its span, its count, its answer.
 //!
-//! Guarantees: one request for each call; a write of a paused server is not sent; a body reaches neither log nor error.
+//! Guarantees: one request for each call; a write of a paused server is not sent, nor each create in a
+//! namespace that is being deleted; a body reaches neither log nor error.
 //! (kube's own typed calls log a body that they cannot parse: a Secret's too.)
 
 use std::time::Duration;
@@ -51,6 +52,10 @@ impl Cluster {
             pause::refused(&self.would(verb, body).await);
             return Err(KubeError::Paused { call: Box::new(verb.call()) });
         }
+        let creates = verb.operation == Operation::Create;
+        if creates && !self.leaving.lets(verb.namespace) {
+            return Err(KubeError::NamespaceLeaving { call: Box::new(verb.call()) });
+        }
         let span = verb.span(&method);
         if let Some((address, port)) = &self.server
             && records(&span)
@@ -61,6 +66,9 @@ impl Cluster {
         let start = Instant::now();
         let result = self.exchange(verb, uri, method, content, body).instrument(span.clone()).await;
         self.count(verb, &result, start.elapsed());
+        if creates && result.as_ref().err().is_none_or(|error| error.code().is_some()) {
+            self.leaving.answered(verb.namespace, result.as_ref().is_err_and(KubeError::is_namespace_leaving));
+        }
         match &result {
             Ok((status, _)) => set(&span, Attribute::Status, i64::from(*status)),
             Err(error) => {
