@@ -35,7 +35,7 @@ use crate::reconcile::{AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey,
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, failed as failed_span, set};
+use crate::telemetry::trace::{begin, decided, describe, failed as failed_span};
 
 /// First delay after a failed poll.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(250);
@@ -190,9 +190,13 @@ impl AdapterPoller {
         let mut session = self.session.take().unwrap_or_default();
         let deps = self.deps.clone();
         let span = begin(error_span!("poll adapters"), &self.deps.tracer.root(&self.key), &[]);
-        set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
-        set(&span, Attribute::Cause, CauseKind::Poll.as_str());
-        set(&span, Attribute::Namespace, self.key.namespace.clone());
+        describe(&span, || {
+            [
+                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
+                (Attribute::Cause, CauseKind::Poll.as_str().into()),
+                (Attribute::Namespace, self.key.namespace.clone().into()),
+            ]
+        });
         let traced = span.clone();
         let name = self.key.name.clone();
         let door = self.door.clone();

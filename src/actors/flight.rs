@@ -21,7 +21,7 @@ use crate::reconcile::{ServerKey, Slot};
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::metrics::{Metrics, Outcome};
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, failed, milliseconds, set};
+use crate::telemetry::trace::{begin, describe, failed, milliseconds};
 use crate::telemetry::{TraceContext, Tracer};
 
 /// A job: everything it needs was moved in.
@@ -374,6 +374,8 @@ impl Work {
             causes.remove(first)
         };
         let mut coalesced: Vec<TraceContext> = causes.into_iter().map(|(cause, _)| cause.trace).collect();
+        // It was made in the place of the causes, which are much larger, and may have to wait for long.
+        coalesced.shrink_to_fit();
         let place = if cause.trace.is_open() {
             cause.trace.clone()
         } else {
@@ -397,13 +399,17 @@ impl Work {
     fn begin(&self) -> Span {
         let span = error_span!("work", otel.name = self.role.work());
         let span = begin(span, &self.place, &self.coalesced);
-        set(&span, Attribute::Actor, self.role.as_str());
-        set(&span, Attribute::Cause, self.cause.kind.as_str());
-        set(&span, Attribute::Namespace, self.key.namespace.clone());
-        set(&span, Attribute::MailboxTime, milliseconds(self.handled.duration_since(self.cause.at)));
-        set(&span, Attribute::SlotTime, milliseconds(self.launched.duration_since(self.handled)));
-        set(&span, Attribute::TurnTime, milliseconds(self.launched.elapsed()));
-        set(&span, Attribute::Coalesced, i64::try_from(self.count).unwrap_or(i64::MAX));
+        describe(&span, || {
+            [
+                (Attribute::Actor, self.role.as_str().into()),
+                (Attribute::Cause, self.cause.kind.as_str().into()),
+                (Attribute::Namespace, self.key.namespace.clone().into()),
+                (Attribute::MailboxTime, milliseconds(self.handled.duration_since(self.cause.at)).into()),
+                (Attribute::SlotTime, milliseconds(self.launched.duration_since(self.handled)).into()),
+                (Attribute::TurnTime, milliseconds(self.launched.elapsed()).into()),
+                (Attribute::Coalesced, i64::try_from(self.count).unwrap_or(i64::MAX).into()),
+            ]
+        });
         span
     }
 }

@@ -39,7 +39,7 @@ use crate::reconcile::{ServerKey, secrets_used};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::Ended;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, failed, milliseconds, set};
+use crate::telemetry::trace::{begin, decided, describe, failed, milliseconds, set};
 
 /// Why the process has to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -316,11 +316,15 @@ impl Supervisor {
     fn watched(&self, kind: Kind, key: &ServerKey, cause: &Cause) -> Span {
         let span = error_span!("watch", otel.name = %format_args!("watch {}", kind.plural()));
         let span = begin(span, &self.deps.tracer.root(key), &[]);
-        set(&span, Attribute::Cause, cause.kind.as_str());
-        set(&span, Attribute::Namespace, key.namespace.clone());
-        let event = if cause.kind == CauseKind::Resync { "resync" } else { "changed" };
-        set(&span, Attribute::WatchEvent, event);
-        set(&span, Attribute::MailboxTime, milliseconds(cause.at.elapsed()));
+        describe(&span, || {
+            let event = if cause.kind == CauseKind::Resync { "resync" } else { "changed" };
+            [
+                (Attribute::Cause, cause.kind.as_str().into()),
+                (Attribute::Namespace, key.namespace.clone().into()),
+                (Attribute::WatchEvent, event.into()),
+                (Attribute::MailboxTime, milliseconds(cause.at.elapsed()).into()),
+            ]
+        });
         span
     }
 

@@ -7,6 +7,8 @@
 mod list;
 mod send;
 
+use std::sync::Arc;
+
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
@@ -38,7 +40,7 @@ pub enum Deletion {
 pub struct Cluster {
     client: Client,
     /// Host and port of the API server, for spans.
-    server: Option<(String, u16)>,
+    server: Option<(Arc<str>, u16)>,
     metrics: Option<Metrics>,
     leaving: Leaving,
 }
@@ -65,7 +67,7 @@ impl Cluster {
     #[must_use]
     pub fn at(mut self, server: &http::Uri) -> Self {
         let port = server.port_u16().unwrap_or(if server.scheme_str() == Some("http") { 80 } else { 443 });
-        self.server = server.host().map(|host| (host.to_owned(), port));
+        self.server = server.host().map(|host| (host.into(), port));
         self
     }
 

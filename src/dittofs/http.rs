@@ -19,7 +19,7 @@ use super::tls::{Shared, Terms, TlsError, TlsMaterial, expiry, fault};
 use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{failed as failed_span, records, set, started};
+use crate::telemetry::trace::{describe, failed as failed_span, set, started};
 
 /// What a poll may cost.
 #[derive(Clone, Copy, Debug)]
@@ -259,15 +259,17 @@ impl HttpClient {
 fn open_span(call: &Call<'_>) -> Span {
     let span = tracing::error_span!("dittofs", otel.name = %format_args!("dittofs {}", call.operation.route()), otel.kind = "client");
     started(&span);
-    if records(&span) {
+    describe(&span, || {
         let path = call.operation.route().split_once(' ').map_or("", |(_, path)| path);
-        set(&span, Attribute::Operation, call.operation.label());
-        set(&span, Attribute::Method, call.method.as_str().to_owned());
-        set(&span, Attribute::UrlTemplate, path);
-        set(&span, Attribute::UrlFull, without_credentials(&call.url));
-        set(&span, Attribute::ServerAddress, call.url.host_str().unwrap_or_default().to_owned());
-        set(&span, Attribute::ServerPort, i64::from(call.url.port_or_known_default().unwrap_or_default()));
-    }
+        [
+            (Attribute::Operation, call.operation.label().into()),
+            (Attribute::Method, call.method.as_str().to_owned().into()),
+            (Attribute::UrlTemplate, path.into()),
+            (Attribute::UrlFull, without_credentials(&call.url).into()),
+            (Attribute::ServerAddress, call.url.host_str().unwrap_or_default().to_owned().into()),
+            (Attribute::ServerPort, i64::from(call.url.port_or_known_default().unwrap_or_default()).into()),
+        ]
+    });
     span
 }
 

@@ -22,6 +22,12 @@ use super::table::{Attribute, QUIET_DECISIONS};
 /// Spans that wait for the decision about their trace, in all traces together.
 pub const WAITING_MAX: usize = 512;
 
+/// Traces that are open at once in a fleet at rest, at most; room for more is given back.
+const OPEN_USUAL: usize = 256;
+
+/// So many waiting spans of one trace have room for just themselves.
+const FEW: usize = 4;
+
 /// Where chosen spans go; a queue that drops rather than waits.
 pub trait Sink: Send + Sync + fmt::Debug {
     /// Takes one finished span.
@@ -49,12 +55,22 @@ impl Tail {
     fn scope(&self, id: TraceId) -> Option<Arc<Scope>> {
         locked(&self.open).get(&id).and_then(Weak::upgrade)
     }
+
+    fn forget(&self, id: &TraceId) {
+        let mut open = locked(&self.open);
+        open.remove(id);
+        // A fleet that starts has thousands open at once, and few ever after.
+        if open.capacity() > OPEN_USUAL && open.len() < open.capacity() / 8 {
+            let room = open.len() * 2;
+            open.shrink_to(room);
+        }
+    }
 }
 
 /// One trace: what waits, and whether it is kept.
 #[derive(Debug)]
 pub struct Scope {
-    server: String,
+    server: Arc<str>,
     tail: Arc<Tail>,
     id: OnceLock<TraceId>,
     kept: AtomicBool,
@@ -67,10 +83,10 @@ pub struct Scope {
 
 impl Scope {
     /// A trace about `server` that has no span yet.
-    pub fn new(server: String, tail: Arc<Tail>) -> Self {
+    pub fn new(server: &str, tail: Arc<Tail>) -> Self {
         let kept = AtomicBool::new(tail.keep_all);
         Self {
-            server,
+            server: server.into(),
             tail,
             id: OnceLock::new(),
             kept,
@@ -135,6 +151,10 @@ impl Scope {
             drop(waiting);
             self.tail.sink.take(span);
         } else if self.tail.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_MAX {
+            // Most traces have one or two, of half a kilobyte each; a list that grows by itself begins with room for four.
+            if waiting.len() < FEW {
+                waiting.reserve_exact(1);
+            }
             waiting.push(span);
         } else {
             self.tail.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -146,7 +166,7 @@ impl Scope {
 impl Drop for Scope {
     fn drop(&mut self) {
         if let Some(id) = self.id.get() {
-            locked(&self.tail.open).remove(id);
+            self.tail.forget(id);
         }
         let waited = std::mem::take(&mut *locked(&self.waiting));
         if waited.is_empty() {

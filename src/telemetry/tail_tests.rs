@@ -192,3 +192,18 @@ fn an_attribute_of_ours_is_cut() {
         assert!(diff.value.as_str().len() <= super::super::table::DIFF_MAX);
     });
 }
+
+#[test]
+fn the_room_for_thousands_of_open_traces_is_given_back_when_they_are_over() {
+    traced(false, |tracer, backend, tail| {
+        let many: Vec<Span> = (0..5_000).map(|_| root(tracer, "watch")).collect();
+        assert!(locked(&tail.open).capacity() >= 5_000);
+        let left = TraceContext::of(&many[0]);
+        drop(many);
+        assert!(locked(&tail.open).capacity() <= 2 * OPEN_USUAL, "{}", locked(&tail.open).capacity());
+        let late = branch(&left, "late");
+        decided(&late, "update", "");
+        drop(late);
+        assert_eq!(backend.names(), ["watch", "late"], "the one that was left open is still found");
+    });
+}

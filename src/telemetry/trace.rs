@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::propagation::TextMapPropagator as _;
-use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceId};
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_http::HeaderInjector;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
@@ -33,24 +33,34 @@ impl Tracer {
 
     /// A new trace about `server` (`namespace/name`), without a span yet.
     pub fn root(&self, server: &impl fmt::Display) -> TraceContext {
-        match &self.0 {
-            None => TraceContext::default(),
-            Some(tail) => {
-                let scope = Arc::new(Scope::new(server.to_string(), tail.clone()));
-                TraceContext(Context::new().with_value(scope))
-            }
-        }
+        let Some(tail) = &self.0 else { return TraceContext::default() };
+        let scope = Some(Arc::new(Scope::new(&server.to_string(), tail.clone())));
+        TraceContext(Some(Arc::new(Place { span: None, is_link: false, scope })))
     }
 }
 
 /// A place in a trace: what a message carries of the span in which it was sent.
 #[derive(Clone, Default)]
-pub struct TraceContext(Context);
+pub struct TraceContext(Option<Arc<Place>>);
+
+/// Thousands of messages can wait, each with its place: the SDK's own context would keep for each a whole span that has
+/// long ended, and a table of its values.
+struct Place {
+    /// None in a trace that has no span yet.
+    span: Option<(TraceId, SpanId, TraceFlags)>,
+    /// Whether it only leads there.
+    is_link: bool,
+    /// Holds the trace open.
+    scope: Option<Arc<Scope>>,
+}
 
 impl TraceContext {
     /// The place of `span`.
     pub fn of(span: &Span) -> Self {
-        Self(span.context())
+        let context = span.context();
+        let Some(own) = active(&context) else { return Self::default() };
+        let span = Some((own.trace_id(), own.span_id(), own.trace_flags()));
+        Self(Some(Arc::new(Place { span, is_link: own.is_remote(), scope: context.get::<Arc<Scope>>().cloned() })))
     }
 
     /// The place of the current span; no trace outside of any.
@@ -60,40 +70,56 @@ impl TraceContext {
 
     /// Trace and span, when there is a span.
     pub fn span_context(&self) -> Option<SpanContext> {
-        if !self.0.has_active_span() {
-            return None;
-        }
-        let context = self.0.span().span_context().clone();
-        context.is_valid().then_some(context)
+        let place = self.0.as_ref()?;
+        let (trace, span, flags) = place.span?;
+        Some(SpanContext::new(trace, span, flags, place.is_link, TraceState::NONE))
     }
 
     /// 32 hex digits, when there is a span.
     pub fn trace_id(&self) -> Option<String> {
-        self.span_context().map(|context| context.trace_id().to_string())
+        let (trace, ..) = self.0.as_ref()?.span?;
+        Some(trace.to_string())
     }
 
     /// Whether work can go on here: the place is one of a trace that is open, not only a link to one.
     pub fn is_open(&self) -> bool {
-        self.0.has_active_span() && !self.0.span().span_context().is_remote()
+        self.0.as_ref().is_some_and(|place| place.span.is_some() && !place.is_link)
     }
 
     /// What is left of this place for a link: it does not hold the trace open.
     #[must_use]
     pub fn to_link(&self) -> Self {
-        let Some(own) = self.span_context() else { return Self::default() };
-        let state = own.trace_state().clone();
-        let link = SpanContext::new(own.trace_id(), own.span_id(), own.trace_flags(), true, state);
-        Self(Context::new().with_remote_span_context(link))
+        let Some(span) = self.0.as_ref().and_then(|place| place.span) else { return Self::default() };
+        Self(Some(Arc::new(Place { span: Some(span), is_link: true, scope: None })))
     }
 
     /// W3C `traceparent` into the headers of a request.
     pub fn inject(&self, headers: &mut http::HeaderMap) {
-        TraceContextPropagator::new().inject_context(&self.0, &mut HeaderInjector(headers));
+        TraceContextPropagator::new().inject_context(&self.to_context(), &mut HeaderInjector(headers));
+    }
+
+    /// As the SDK has it, for the parent of a span.
+    fn to_context(&self) -> Context {
+        let mut context = Context::new();
+        if let Some(scope) = self.scope() {
+            context = context.with_value(scope.clone());
+        }
+        match self.span_context() {
+            // Without a span to write to; it says itself whether it is remote.
+            Some(span) => context.with_remote_span_context(span),
+            None => context,
+        }
     }
 
     fn scope(&self) -> Option<&Arc<Scope>> {
-        self.0.get::<Arc<Scope>>()
+        self.0.as_ref()?.scope.as_ref()
     }
+}
+
+/// Of a context with a span.
+fn active(context: &Context) -> Option<SpanContext> {
+    let own = context.has_active_span().then(|| context.span().span_context().clone())?;
+    own.is_valid().then_some(own)
 }
 
 impl fmt::Debug for TraceContext {
@@ -114,7 +140,7 @@ pub struct TraceIds {
 /// Begins `span` at `place`; what was coalesced into it becomes links, and these traces are kept when this one is.
 pub fn begin(span: Span, place: &TraceContext, coalesced: &[TraceContext]) -> Span {
     // Only fails without a layer that exports, or for a span that is filtered out.
-    let _ = span.set_parent(place.0.clone());
+    let _ = span.set_parent(place.to_context());
     let own = place.span_context();
     for other in coalesced {
         if let Some(context) = other.span_context()
@@ -132,7 +158,7 @@ pub fn begin(span: Span, place: &TraceContext, coalesced: &[TraceContext]) -> Sp
 
 /// Starts a span that was opened inside another, so that the log knows its ids.
 pub fn started(span: &Span) {
-    let Some(context) = TraceContext::of(span).span_context() else { return };
+    let Some(context) = active(&span.context()) else { return };
     let ids = TraceIds { trace: context.trace_id(), span: context.span_id() };
     span.with_subscriber(|(id, dispatch)| {
         if let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id)) {
@@ -141,13 +167,18 @@ pub fn started(span: &Span) {
     });
 }
 
-/// Whether what is set on the span is kept: not when nothing is exported, or the trace is not sampled.
-pub fn records(span: &Span) -> bool {
-    span.context().span().is_recording()
+/// Sets several attributes of the contract at once. They are made only when they are kept: not when nothing is exported,
+/// or the trace is not sampled.
+pub fn describe<T: IntoIterator<Item = (Attribute, Value)>>(span: &Span, attributes: impl FnOnce() -> T) {
+    let context = span.context();
+    let span = context.span();
+    if span.is_recording() {
+        span.set_attributes(attributes().into_iter().map(|(key, value)| KeyValue::new(key.key(), value)));
+    }
 }
 
 /// Sets an attribute of the contract.
-pub fn set(span: &Span, attribute: Attribute, value: impl Into<opentelemetry::Value>) {
+pub fn set(span: &Span, attribute: Attribute, value: impl Into<Value>) {
     span.set_attribute(attribute.key(), value);
 }
 

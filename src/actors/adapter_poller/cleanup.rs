@@ -20,7 +20,7 @@ use crate::reconcile::ValidatedServer;
 use crate::reconcile::deletion::{Attempt, Duty};
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, failed, set};
+use crate::telemetry::trace::{begin, decided, describe, failed};
 
 impl Handler<Cleanup> for AdapterPoller {
     type Result = ();
@@ -47,9 +47,13 @@ impl Handler<Cleanup> for AdapterPoller {
         let Some(pass) = self.deps.gate.enter() else { return };
         let place = if cause.trace.is_open() { cause.trace.clone() } else { self.deps.tracer.root(&self.key) };
         let span = begin(error_span!("clean up"), &place, &[]);
-        set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
-        set(&span, Attribute::Cause, cause.kind.as_str());
-        set(&span, Attribute::Namespace, self.key.namespace.clone());
+        describe(&span, || {
+            [
+                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
+                (Attribute::Cause, cause.kind.as_str().into()),
+                (Attribute::Namespace, self.key.namespace.clone().into()),
+            ]
+        });
         let vault = SecretVault::new(self.deps.clone(), server.clone(), Arc::default());
         let door = self.door.clone();
         let deps = self.deps.clone();

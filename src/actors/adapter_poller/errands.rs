@@ -22,7 +22,7 @@ use crate::reconcile::status::{PollFact, SnapshotsFact};
 use crate::reconcile::{AdapterState, AdminPace, Ended, NfsPorts, ObservedAdapter, Over, ValidatedServer};
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, failed as failed_span, set};
+use crate::telemetry::trace::{begin, decided, describe, failed as failed_span};
 
 /// Name of the condition, by which an operator that has just started knows that there were policies.
 const CONDITION: &str = "SnapshotPoliciesApplied";
@@ -158,9 +158,13 @@ impl AdapterPoller {
         let policies = self.errands.pace.policies().to_vec();
         let work = AdminWork { errand, policies, refused: self.errands.refused.clone() };
         let span = begin(error_span!(parent: None, "administer"), &self.deps.tracer.root(&self.key), &[]);
-        set(&span, Attribute::Actor, Role::AdapterPoller.as_str());
-        set(&span, Attribute::Cause, CauseKind::Poll.as_str());
-        set(&span, Attribute::Namespace, self.key.namespace.clone());
+        describe(&span, || {
+            [
+                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
+                (Attribute::Cause, CauseKind::Poll.as_str().into()),
+                (Attribute::Namespace, self.key.namespace.clone().into()),
+            ]
+        });
         let (deps, door, traced) = (self.deps.clone(), self.door.clone(), span.clone());
         // It reads the administrator's Secret and stores nothing: it shares nothing with the poll.
         let vault = SecretVault::new(self.deps.clone(), server.clone(), KnownSecret::default());

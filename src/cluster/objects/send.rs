@@ -4,6 +4,7 @@
 //! namespace that is being deleted; a body reaches neither log nor error.
 //! (kube's own typed calls log a body that they cannot parse: a Secret's too.)
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use crate::cluster::pause;
 use crate::reconcile::{ServerKey, diff};
 use crate::telemetry::metrics::{self, Action, doing};
 use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{failed, records, set, started};
+use crate::telemetry::trace::{describe, failed, set, started};
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
@@ -56,13 +57,7 @@ impl Cluster {
         if creates && !self.leaving.lets(verb.namespace) {
             return Err(KubeError::NamespaceLeaving { call: Box::new(verb.call()) });
         }
-        let span = verb.span(&method);
-        if let Some((address, port)) = &self.server
-            && records(&span)
-        {
-            set(&span, Attribute::ServerAddress, address.clone());
-            set(&span, Attribute::ServerPort, i64::from(*port));
-        }
+        let span = verb.span(&method, self.server.as_ref());
         let start = Instant::now();
         let result = self.exchange(verb, uri, method, content, body).instrument(span.clone()).await;
         self.count(verb, &result, start.elapsed());
@@ -169,8 +164,8 @@ impl<'a> Verb<'a> {
         Self { operation, kind: Kind::DittoServer, namespace: &key.namespace, name: &key.name }
     }
 
-    /// The span of the call, inside the current one. A write says what was decided.
-    fn span(&self, method: &Method) -> Span {
+    /// The span of the call to `server`, inside the current one. A write says what was decided.
+    fn span(&self, method: &Method, server: Option<&(Arc<str>, u16)>) -> Span {
         let (resource, below) = match self.operation {
             Operation::PatchStatus => (self.kind.plural(), "/status"),
             _ => (self.kind.plural(), ""),
@@ -178,23 +173,35 @@ impl<'a> Verb<'a> {
         let name = format_args!("kube {method} {resource}{below}");
         let span = tracing::error_span!("kube", otel.name = %name, otel.kind = "client");
         started(&span);
-        if records(&span) {
-            set(&span, Attribute::Method, method.as_str().to_owned());
-            set(&span, Attribute::Namespace, self.namespace.to_owned());
-            set(&span, Attribute::Object, format!("{resource}/{}", self.name));
-            set(&span, Attribute::UrlTemplate, self.kind.url_template(below));
-            let decision = match self.operation {
-                Operation::Get | Operation::List => return span,
-                Operation::Create => "create",
-                Operation::Replace | Operation::ResizeClaim => "update",
-                Operation::Delete => "delete",
-                Operation::PatchStatus => "status",
-                Operation::AddFinalizer => "finalizer",
-                Operation::RemoveFinalizer => "release",
-            };
-            set(&span, Attribute::Decision, decision);
-        }
+        describe(&span, || {
+            let of_server = server.map(|(address, port)| {
+                [(Attribute::ServerAddress, address.clone().into()), (Attribute::ServerPort, i64::from(*port).into())]
+            });
+            let decision = self.decision().map(|decision| (Attribute::Decision, decision.into()));
+            [
+                (Attribute::Method, method.as_str().to_owned().into()),
+                (Attribute::Namespace, self.namespace.to_owned().into()),
+                (Attribute::Object, format!("{resource}/{}", self.name).into()),
+                (Attribute::UrlTemplate, self.kind.url_template(below).into()),
+            ]
+            .into_iter()
+            .chain(of_server.into_iter().flatten())
+            .chain(decision)
+        });
         span
+    }
+
+    /// What was decided when it is sent; nothing for a read.
+    fn decision(&self) -> Option<&'static str> {
+        Some(match self.operation {
+            Operation::Get | Operation::List => return None,
+            Operation::Create => "create",
+            Operation::Replace | Operation::ResizeClaim => "update",
+            Operation::Delete => "delete",
+            Operation::PatchStatus => "status",
+            Operation::AddFinalizer => "finalizer",
+            Operation::RemoveFinalizer => "release",
+        })
     }
 
     /// What it is, for errors.
