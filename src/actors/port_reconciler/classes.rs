@@ -26,12 +26,12 @@ impl Run {
         let deps = self.deps.clone();
         let cached = |name: &str| deps.caches.claims.get(&server.key.namespace, name);
         let mut told = Vec::new();
-        for (class, mut claims) in awaited(server, cached) {
+        for (class, claims) in awaited(server, cached) {
             if deps.classes.look(&class).await.seen != ClassSeen::Missing {
                 continue;
             }
             let mut waiting = Vec::new();
-            for name in claims.drain(..) {
+            for name in claims {
                 if cached(&name).is_some() || self.asks(&name, &class).await {
                     waiting.push(name);
                 }
