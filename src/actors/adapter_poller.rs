@@ -15,7 +15,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{Instrument, error_span, info, warn};
+use tracing::{Instrument, Span, error_span, info, warn};
 
 use self::errands::Errands;
 use super::Deps;
@@ -32,6 +32,7 @@ use crate::cluster::{CrRef, Kind, Reason, pause};
 use crate::dittofs::{Poll, PollError, Problem, Session};
 use crate::reconcile::status::PollFact;
 use crate::reconcile::{AdapterTracker, ApiTls, ObservedAdapter, Over, ServerKey, ValidatedServer};
+use crate::telemetry::TraceContext;
 use crate::telemetry::metrics::PollEnd;
 use crate::telemetry::metrics::doing::Doing;
 use crate::telemetry::table::Attribute;
@@ -170,6 +171,19 @@ impl AdapterPoller {
         self.tracker = AdapterTracker::new();
     }
 
+    /// Begins the span of a piece of work at `place`.
+    fn begin(&self, span: Span, place: &TraceContext, cause: CauseKind) -> Span {
+        let span = begin(span, place, &[]);
+        describe(&span, || {
+            [
+                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
+                (Attribute::Cause, cause.as_str().into()),
+                (Attribute::Namespace, self.key.namespace.clone().into()),
+            ]
+        });
+        span
+    }
+
     /// Starts a poll now, or remembers to when one is under way.
     fn start(&mut self, ctx: &mut Context<Self>) {
         if self.under_way.is_some() {
@@ -189,14 +203,7 @@ impl AdapterPoller {
         self.again = false;
         let mut session = self.session.take().unwrap_or_default();
         let deps = self.deps.clone();
-        let span = begin(error_span!("poll adapters"), &self.deps.tracer.root(&self.key), &[]);
-        describe(&span, || {
-            [
-                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
-                (Attribute::Cause, CauseKind::Poll.as_str().into()),
-                (Attribute::Namespace, self.key.namespace.clone().into()),
-            ]
-        });
+        let span = self.begin(error_span!("poll adapters"), &self.deps.tracer.root(&self.key), CauseKind::Poll);
         let traced = span.clone();
         let name = self.key.name.clone();
         let door = self.door.clone();

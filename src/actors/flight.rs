@@ -374,14 +374,14 @@ impl Work {
             causes.remove(first)
         };
         let mut coalesced: Vec<TraceContext> = causes.into_iter().map(|(cause, _)| cause.trace).collect();
-        // It was made in the place of the causes, which are much larger, and may have to wait for long.
-        coalesced.shrink_to_fit();
         let place = if cause.trace.is_open() {
             cause.trace.clone()
         } else {
             coalesced.push(cause.trace.clone());
             flight.tracer.root(&flight.key)
         };
+        // It was made in the place of the causes, which are much larger, and may have to wait for long.
+        coalesced.shrink_to_fit();
         Self {
             key: flight.key.clone(),
             role: flight.role,

@@ -95,20 +95,20 @@ impl TraceContext {
 
     /// W3C `traceparent` into the headers of a request.
     pub fn inject(&self, headers: &mut http::HeaderMap) {
-        TraceContextPropagator::new().inject_context(&self.to_context(), &mut HeaderInjector(headers));
+        TraceContextPropagator::new().inject_context(&self.of_span(), &mut HeaderInjector(headers));
     }
 
     /// As the SDK has it, for the parent of a span.
     fn to_context(&self) -> Context {
-        let mut context = Context::new();
-        if let Some(scope) = self.scope() {
-            context = context.with_value(scope.clone());
+        match self.scope() {
+            Some(scope) => self.of_span().with_value(scope.clone()),
+            None => self.of_span(),
         }
-        match self.span_context() {
-            // Without a span to write to; it says itself whether it is remote.
-            Some(span) => context.with_remote_span_context(span),
-            None => context,
-        }
+    }
+
+    /// The span alone, without one to write to; it says itself whether it is remote.
+    fn of_span(&self) -> Context {
+        self.span_context().map_or_else(Context::new, |span| Context::new().with_remote_span_context(span))
     }
 
     fn scope(&self) -> Option<&Arc<Scope>> {

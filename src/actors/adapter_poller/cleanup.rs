@@ -12,15 +12,14 @@ use tracing::{Instrument as _, Span, error_span};
 
 use super::AdapterPoller;
 use crate::actors::Deps;
-use crate::actors::messages::{CauseKind, Cleaned, Cleanup, Role};
+use crate::actors::messages::{CauseKind, Cleaned, Cleanup};
 use crate::actors::tls_door::TlsDoor;
 use crate::actors::vault::SecretVault;
 use crate::dittofs::{PollError, VaultError, remove_account};
 use crate::reconcile::ValidatedServer;
 use crate::reconcile::deletion::{Attempt, Duty};
 use crate::telemetry::metrics::doing::Doing;
-use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, describe, failed};
+use crate::telemetry::trace::{decided, failed};
 
 impl Handler<Cleanup> for AdapterPoller {
     type Result = ();
@@ -46,14 +45,7 @@ impl Handler<Cleanup> for AdapterPoller {
         };
         let Some(pass) = self.deps.gate.enter() else { return };
         let place = if cause.trace.is_open() { cause.trace.clone() } else { self.deps.tracer.root(&self.key) };
-        let span = begin(error_span!("clean up"), &place, &[]);
-        describe(&span, || {
-            [
-                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
-                (Attribute::Cause, cause.kind.as_str().into()),
-                (Attribute::Namespace, self.key.namespace.clone().into()),
-            ]
-        });
+        let span = self.begin(error_span!("clean up"), &place, cause.kind);
         let vault = SecretVault::new(self.deps.clone(), server.clone(), Arc::default());
         let door = self.door.clone();
         let deps = self.deps.clone();

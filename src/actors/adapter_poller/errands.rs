@@ -21,8 +21,7 @@ use crate::dittofs::{AdminAccount, AdminVisit, AdminWork, Policies, PollError, V
 use crate::reconcile::status::{PollFact, SnapshotsFact};
 use crate::reconcile::{AdapterState, AdminPace, Ended, NfsPorts, ObservedAdapter, Over, ValidatedServer};
 use crate::telemetry::metrics::doing::Doing;
-use crate::telemetry::table::Attribute;
-use crate::telemetry::trace::{begin, decided, describe, failed as failed_span};
+use crate::telemetry::trace::{decided, failed as failed_span};
 
 /// Name of the condition, by which an operator that has just started knows that there were policies.
 const CONDITION: &str = "SnapshotPoliciesApplied";
@@ -157,14 +156,8 @@ impl AdapterPoller {
         let Some(pass) = self.deps.gate.enter() else { return };
         let policies = self.errands.pace.policies().to_vec();
         let work = AdminWork { errand, policies, refused: self.errands.refused.clone() };
-        let span = begin(error_span!(parent: None, "administer"), &self.deps.tracer.root(&self.key), &[]);
-        describe(&span, || {
-            [
-                (Attribute::Actor, Role::AdapterPoller.as_str().into()),
-                (Attribute::Cause, CauseKind::Poll.as_str().into()),
-                (Attribute::Namespace, self.key.namespace.clone().into()),
-            ]
-        });
+        let span = error_span!(parent: None, "administer");
+        let span = self.begin(span, &self.deps.tracer.root(&self.key), CauseKind::Poll);
         let (deps, door, traced) = (self.deps.clone(), self.door.clone(), span.clone());
         // It reads the administrator's Secret and stores nothing: it shares nothing with the poll.
         let vault = SecretVault::new(self.deps.clone(), server.clone(), KnownSecret::default());
